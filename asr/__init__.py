@@ -1,0 +1,6 @@
+"""Phoneme recognition in speech of any length with an attention model.
+
+    import asr
+    hypothesis = asr.load("model.asr").transcribe("speech.wav")
+    print(hypothesis.text)
+"""

@@ -1,0 +1,5 @@
+"""`python -m asr`, and so `torchrun -m asr`."""
+
+from asr.cli import main
+
+main()

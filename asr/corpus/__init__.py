@@ -1,0 +1,1 @@
+"""What speech corpora consist of: utterances, phones, hypotheses. No torch in here."""

@@ -1,0 +1,11 @@
+"""The one exception that users see without a traceback."""
+
+from __future__ import annotations
+
+
+class AsrError(Exception):
+    """What went wrong, where, and what to try, in one line.
+
+    `cli.main` prints it as `asr: MESSAGE` on standard error and exits with 1.
+    Anything else that reaches `cli.main` is a bug of ours and keeps its traceback.
+    """
