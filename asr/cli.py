@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from asr.errors import AsrError
+from asr.errors import AsrError, Stopped
 
 FILE = click.Path(path_type=Path)
 OVERRIDE = click.option("-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -34,6 +34,22 @@ def cli() -> None:
     """
 
 
+@cli.command("score")
+@click.argument("reference", metavar="REF")
+@click.argument("hypothesis", metavar="HYP")
+@click.option("--protocol", default="plain", show_default=True, metavar="NAME", help="What counts as an error.")
+def score_command(reference: str, hypothesis: str, protocol: str) -> None:
+    """Score hypotheses against references.
+
+    \b
+    Example:
+      asr decode m.asr test.jsonl | asr score test.jsonl -
+    """
+    from asr.score import Options, score_files
+    from asr.scoring.protocol import load_protocol
+    click.echo(score_files(reference, hypothesis, Options(load_protocol(protocol))), nl=False)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of the user's are one line and exit 1, wrong use exits 2."""
     try:
@@ -41,6 +57,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except AsrError as error:
         click.echo(f"asr: {error}", err=True)
         code = 1
+    except Stopped as error:
+        click.echo(f"asr: {error}", err=True)
+        code = error.code
     except click.UsageError as error:
         error.show()
         code = 2

@@ -1,0 +1,151 @@
+"""Reading references and hypotheses in whatever form they come."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from asr.corpus.labels import read_phn
+from asr.corpus.records import Hypothesis, Utterance, read_hypotheses, read_manifest
+from asr.errors import AsrError
+from asr.formats.ctm import is_ctm, read_ctm
+from asr.formats.files import id_of_file
+from asr.formats.text import read_text
+from asr.formats.textgrid import read_textgrid
+from asr.formats.transcript import Transcript
+from asr.formats.trn import read_trn
+
+KINDS = ("manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn")
+LINES: dict[str, Callable[[str, str], list[Transcript]]] = {"trn": read_trn, "ctm": read_ctm, "text": read_text}
+
+
+def read_transcripts(source: str, kind: str | None = None) -> list[Transcript]:
+    """Read utterances from a file, a folder, or standard input (`-`).
+
+    Args:
+        source: a manifest, hypotheses as JSON lines, trn, ctm, Kaldi `text` or data directory, TextGrid, .PHN, or a
+            folder of TextGrids or .PHN files, whose utterances are named by their files (in TIMIT's tree
+            `speaker_sentence`).
+        kind: one of KINDS; None: by ending and content.
+
+    Raises:
+        AsrError: it cannot be read, is not of that kind, repeats an id, or has an utterance without phones known.
+    """
+    if source != "-" and Path(source).is_dir():
+        transcripts = _read_folder(Path(source), kind)
+    else:
+        text = _text_of(source)
+        transcripts = _read(source, text, kind or kind_of(source, text))
+    name = "standard input" if source == "-" else source
+    if not transcripts:
+        raise AsrError(f"{name}: holds no utterance")
+    seen: set[str] = set()
+    for transcript in transcripts:
+        if transcript.id in seen:
+            raise AsrError(f"{name}: id {transcript.id!r} occurs twice")
+        seen.add(transcript.id)
+    return transcripts
+
+
+def kind_of(source: str, text: str) -> str:
+    """What a file holds, by its ending, else by its first line."""
+    ending = Path(source).suffix.lower().lstrip(".")
+    if ending in ("trn", "ctm", "textgrid", "phn"):
+        return ending
+    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    if first.startswith("{"):
+        return "manifest" if '"audio_filepath"' in first and '"score"' not in first else "jsonl"
+    if "ooTextFile" in first:
+        return "textgrid"
+    if is_ctm(first):
+        return "ctm"
+    return "trn" if first.endswith(")") else "text"
+
+
+def _read(source: str, text: str, kind: str) -> list[Transcript]:
+    path = Path(source)
+    name = "standard input" if source == "-" else source
+    if kind in LINES:
+        return LINES[kind](text, name)
+    if kind == "textgrid":
+        return [read_textgrid(text, name, id_of_file(path))]
+    if kind == "phn":
+        return [_phn(path, path.stem, None)]
+    if kind == "manifest" and source != "-":
+        return [_of_utterance(utterance, name) for utterance in read_manifest(path)]
+    return [_of_hypothesis(hypothesis) for hypothesis in read_hypotheses(path if source != "-" else io.StringIO(text))]
+
+
+def _read_folder(folder: Path, kind: str | None) -> list[Transcript]:
+    by_ending: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        by_ending.setdefault(path.suffix.lower().lstrip("."), []).append(path)
+    if kind in (None, "textgrid") and "textgrid" in by_ending:
+        return [read_textgrid(_text_of(str(path)), str(path), id_of_file(path)) for path in by_ending["textgrid"]]
+    if kind in (None, "phn") and "phn" in by_ending:
+        return [_timit(path) for path in by_ending["phn"]]
+    if kind in (None, "text") and (folder / "text").is_file():
+        return list(_kaldi(folder))
+    raise AsrError(f"{folder}: no references here: expected .TextGrid files, .PHN files or a Kaldi 'text'")
+
+
+def _timit(path: Path) -> Transcript:
+    """An utterance of TIMIT by speaker and sentence: `FCJF0/SI1027.PHN` and `dr1-fcjf0/si1027.phn` are fcjf0_si1027."""
+    name = path.stem.lower()
+    if name[:2] in ("sa", "si", "sx") and name[2:].isdigit():
+        speaker = path.parent.name.lower().rpartition("-")[2]
+        return _phn(path, f"{speaker}_{name}", speaker)
+    return _phn(path, path.stem, None)
+
+
+def _phn(path: Path, id: str, speaker: str | None) -> Transcript:
+    segments = read_phn(path)
+    return Transcript(id, segments.phones, segments.times, speaker)
+
+
+def _kaldi(folder: Path) -> Iterator[Transcript]:
+    speakers = {}
+    if (folder / "utt2spk").is_file():
+        lines = _text_of(str(folder / "utt2spk")).split("\n")
+        speakers = {fields[0]: fields[1] for fields in map(str.split, lines) if len(fields) == 2}
+    for transcript in read_text(_text_of(str(folder / "text")), str(folder / "text")):
+        yield replace(transcript, speaker=speakers.get(transcript.id))
+
+
+def _of_utterance(utterance: Utterance, where: str) -> Transcript:
+    if utterance.phones is None:
+        raise AsrError(f"{where}: utterance {utterance.id!r} has no 'text': its phones must be known to score against")
+    times: Any = utterance.extra.get("phone_times")
+    if times is not None:
+        try:
+            times = tuple((float(start), float(end)) for start, end in times)
+        except (TypeError, ValueError):
+            raise AsrError(f"{where}: 'phone_times' of {utterance.id!r} are not [[start, end], …]") from None
+        if len(times) != len(utterance.phones):
+            raise AsrError(f"{where}: {utterance.id!r} has {len(utterance.phones)} phones, {len(times)} 'phone_times'")
+    return Transcript(utterance.id, utterance.phones, times, utterance.speaker)
+
+
+def _of_hypothesis(hypothesis: Hypothesis) -> Transcript:
+    phones = hypothesis.phones
+    timed = any(p.end > 0 for p in phones)
+    speaker = hypothesis.extra.get("speaker")
+    return Transcript(hypothesis.id, tuple(p.phone for p in phones),
+                      tuple((p.start, p.end) for p in phones) if timed or not phones else None,
+                      speaker if isinstance(speaker, str) else None)
+
+
+def _text_of(source: str) -> str:
+    """The text of a file or of standard input, without a byte order mark, lines ended by a newline."""
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"     # Praat writes either
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise AsrError(f"{source}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AsrError(f"{source}: not UTF-8 text: {error.reason}") from error

@@ -1,0 +1,106 @@
+"""Praat's TextGrid, through praatio: a tier of phones, and one of words where they are known.
+
+The intervals of a tier tile the recording, from 0 to its duration: what is between phones is an interval without a
+label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asr.corpus.records import Hypothesis, TimedPhone
+from asr.errors import AsrError
+from asr.formats.transcript import Transcript
+
+PHONE_TIERS = ("phones", "phone", "phon", "segments", "phonemes", "mau")    # in the order they are looked for
+SHORTEST = 1e-4     # seconds: what a phone without extent is given, since Praat has no empty interval
+
+
+def textgrid(hypothesis: Hypothesis) -> str:
+    """The TextGrid of one utterance, in Praat's long text form.
+
+    The duration is `extra["duration"]`, or the last phone's end. Words come from `extra["words"]` where that is a list
+    of `{"word", "start", "end"}`.
+
+    Raises:
+        AsrError: the phones have no times.
+    """
+    from praatio.utilities import textgrid_io
+    phones = [(p.start, p.end, p.phone) for p in hypothesis.phones]
+    if phones and not any(end > 0 for _, end, _ in phones):
+        raise AsrError(f"{hypothesis.id}: its phones have no times, so there is no TextGrid of it")
+    words = [(float(w["start"]), float(w["end"]), str(w["word"])) for w in _words(hypothesis)]
+    ends = [end for _, end, _ in phones + words]
+    duration = float(hypothesis.extra.get("duration") or max(ends, default=0.0)) or SHORTEST
+    tiers = {"words": words} if words else {}
+    tiers["phones"] = phones
+    grid = {"xmin": 0.0, "xmax": duration, "tiers": [
+        {"class": "IntervalTier", "name": name, "xmin": 0.0, "xmax": duration, "entries": tile(entries, duration)}
+        for name, entries in tiers.items()]}
+    return textgrid_io.getTextgridAsStr(grid, "long_textgrid", includeBlankSpaces=False)
+
+
+def tile(intervals: Sequence[tuple[float, float, str]], duration: float) -> list[tuple[float, float, str]]:
+    """Intervals from 0 to `duration` without gap or overlap, in the order given; gaps become intervals labelled ''.
+
+    Every one keeps its label and some extent: one that is empty, overlaps the last or lies behind the end is moved by
+    as little as that takes.
+    """
+    least = min(SHORTEST, duration / (2 * len(intervals))) if intervals else 0.0
+    placed: list[tuple[float, float, str]] = []
+    now = 0.0
+    for number, (start, end, label) in enumerate(intervals):
+        latest = duration - least * (len(intervals) - number)       # leaves room for those to come
+        start = min(max(start, now), latest)
+        if start - now < least / 2:
+            start = now         # no gap worth an interval
+        end = max(min(end, latest + least), start + least)
+        if start > now:
+            placed.append((now, start, ""))
+        placed.append((start, end, label))
+        now = end
+    if duration - now > least / 2:
+        placed.append((now, duration, ""))
+    elif placed:
+        placed[-1] = (placed[-1][0], duration, placed[-1][2])
+    return placed
+
+
+def read_textgrid(text: str, where: str, id: str, tier: str | None = None) -> Transcript:
+    """The phones of a TextGrid: of the tier named, or else of the first whose name says that it holds phones.
+
+    Intervals without a label are no phones, so gaps and blanks are the same.
+
+    Raises:
+        AsrError: it is no TextGrid, or has no such tier.
+    """
+    from praatio.utilities import textgrid_io
+    try:
+        tiers = textgrid_io.parseTextgridStr(text, includeEmptyIntervals=False)["tiers"]
+        found = {t["name"].strip().lower(): t["entries"] for t in reversed(tiers) if t["class"] == "IntervalTier"}
+    except Exception as error:      # praatio lets whatever its parser stumbles over through
+        raise AsrError(f"{where}: no TextGrid: {error or type(error).__name__}") from error
+    names = PHONE_TIERS if tier is None else (tier.lower(),)
+    entries = next((found[name] for name in names if name in found), None)
+    if entries is None:
+        raise AsrError(f"{where}: has no tier named {names[0]!r}: it has {', '.join(map(repr, found)) or 'none'}")
+    return _transcript(id, [(float(start), float(end), label.strip()) for start, end, label in entries])
+
+
+def timed_phones(transcript: Transcript) -> tuple[TimedPhone, ...]:
+    """A transcript's phones with their times; 0 where there are none."""
+    times = transcript.times or ((0.0, 0.0),) * len(transcript.phones)
+    return tuple(TimedPhone(phone, *time) for phone, time in zip(transcript.phones, times, strict=True))
+
+
+def _words(hypothesis: Hypothesis) -> list[dict[str, Any]]:
+    words = hypothesis.extra.get("words")
+    timed = isinstance(words, list) and all(isinstance(w, dict) and {"word", "start", "end"} <= w.keys() for w in words)
+    return words if timed and words else []
+
+
+def _transcript(id: str, entries: Iterable[tuple[float, float, str]]) -> Transcript:
+    labelled = [entry for entry in entries if entry[2]]
+    return Transcript(id, tuple("_".join(label.split()) for _, _, label in labelled),
+                      tuple((start, end) for start, end, _ in labelled))

@@ -1,0 +1,28 @@
+"""What all readers give: an utterance's phones, and their times where the file tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asr.errors import AsrError
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The phones of one utterance."""
+
+    id: str
+    phones: tuple[str, ...]
+    times: tuple[tuple[float, float], ...] | None = None    # (start, end) of each phone, s from the utterance's start
+    speaker: str | None = None
+
+
+def without_space(id: str, form: str) -> str:
+    """The id, for a format that separates by spaces.
+
+    Raises:
+        AsrError: it has one.
+    """
+    if id.split() != [id]:
+        raise AsrError(f"id {id!r} has a space in it, which {form} cannot hold: write jsonl, txt or trn, or rename it")
+    return id
