@@ -1,0 +1,1 @@
+"""Finding the weights: the loop, the optimiser, checkpoints, several processes."""

@@ -1,0 +1,146 @@
+"""The model file: one `.asr`, which is safetensors with everything that decoding needs in its header.
+
+The header's metadata hold the config, the phone set, the provenance (data, commit, PER) and a SHA-256 over the
+tensors; the tensors are the weights and the normaliser. Nothing in the file can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.config import Config, parse_config
+from asr.corpus.phones import PhoneSet
+from asr.errors import AsrError
+from asr.files import writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asr.frontend.fbank import Normaliser
+    from asr.model.recognizer import Recognizer
+
+FORMAT = "asr-1"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a model file says of itself."""
+
+    config: Config
+    phones: PhoneSet
+    provenance: Mapping[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, ready to decode."""
+
+    header: Header
+    network: Recognizer
+    normaliser: Normaliser
+
+    @property
+    def config(self) -> Config:
+        """The config that the model was trained with."""
+        return self.header.config
+
+    @property
+    def phones(self) -> PhoneSet:
+        """The phones that the model knows."""
+        return self.header.phones
+
+
+def load_header(path: Path) -> Header:
+    """What the file says of itself; torch is not needed for it.
+
+    Raises:
+        AsrError: the file is missing, cut short, or no model.
+    """
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, MemoryError) as error:
+        raise AsrError(f"{path}: no model, or cut short ({error}): copy it again or train it anew") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "not named")
+        raise AsrError(f"{path}: no model of ours: its format is {found!r}, not {FORMAT!r}")
+    try:
+        phones, provenance = json.loads(metadata["phones"]), json.loads(metadata["provenance"])
+        tree, digest = json.loads(metadata["config"]), metadata["sha256"]
+        if not (isinstance(phones, list) and all(isinstance(p, str) for p in phones) and isinstance(provenance, dict)):
+            raise TypeError
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise AsrError(f"{path}: the model's header is damaged: copy the file again or train it anew") from None
+    return Header(parse_config(tree, str(path)), PhoneSet(phones), provenance, digest)
+
+
+def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet, normaliser: Normaliser,
+               provenance: Mapping[str, Any], *, half: bool = False) -> None:
+    """Write the model whole or not at all; `half` stores the weights as float16."""
+    import torch
+    from safetensors.torch import save
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        tensors = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+    tensors |= {"normaliser.mean": normaliser.mean.float().contiguous(),
+                "normaliser.std": normaliser.std.float().contiguous()}
+    metadata = {"format": FORMAT, "config": json.dumps(config.model_dump()), "phones": json.dumps(phones.phones),
+                "provenance": json.dumps(dict(provenance), ensure_ascii=False), "sha256": _digest(tensors)}
+    with writing(Path(path), "wb") as file:
+        file.write(save(tensors, metadata))
+
+
+def load_model(path: Path, device: str = "cpu") -> Model:
+    """Read a model and check it: tensors, shapes, checksum, finite weights.
+
+    Raises:
+        AsrError: what is wrong with the file and what to do.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from asr.frontend.fbank import Normaliser, feature_width
+    from asr.model.recognizer import Recognizer
+    header = load_header(path)
+    advice = "copy the file again or train it anew"
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise AsrError(f"{path}: cut short or damaged ({error}): {advice}") from error
+    if _digest(tensors) != header.sha256:
+        raise AsrError(f"{path}: the weights do not match their checksum, the file is damaged: {advice}")
+    width = feature_width(header.config.features)
+    with torch.device("meta"):
+        network = Recognizer(header.config, width, len(header.phones))
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    expected |= {"normaliser.mean": torch.Size([width]), "normaliser.std": torch.Size([width])}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in expected or name not in tensors or expected[name] != tensors[name].shape:
+            found = list(tensors[name].shape) if name in tensors else "missing"
+            wanted = list(expected[name]) if name in expected else "no such tensor"
+            raise AsrError(f"{path}: tensor {name!r} is {found}, the model's config says {wanted}: {advice}")
+        if not tensors[name].is_floating_point() or not tensors[name].isfinite().all():
+            raise AsrError(f"{path}: tensor {name!r} holds values that are no finite numbers: {advice}")
+    normaliser = Normaliser(tensors.pop("normaliser.mean").float(), tensors.pop("normaliser.std").float())
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    return Model(header, network.to(device).eval(), normaliser)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

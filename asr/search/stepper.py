@@ -1,0 +1,131 @@
+"""One step of the recogniser for the search: attention decoder, CTC prefix scores, and the guards of long input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from asr import config
+from asr.model import decoder
+from asr.model.attention import Aids, Memory, Window
+from asr.model.recognizer import Recognizer
+from asr.search import ctc
+from asr.search.beam import Step
+
+MORE_CANDIDATES = 5     # ids beyond the beam's width for which the CTC score is computed, best by attention
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """Everything that is known of the hypotheses of B utterances."""
+
+    memory: Memory
+    decoder: decoder.State
+    ctc_log_probs: Tensor | None            # (B, S, V)
+    forward: ctc.Forward | None             # None before the first step
+    pending: ctc.Extended | None = None     # between a step and the pick behind it
+
+
+class AttentionStepper:
+    """A `beam.Stepper` around a recogniser. Notes of a step: the focus (encoder frame) and the weights' entropy."""
+
+    def __init__(self, network: Recognizer, settings: config.Decode) -> None:
+        self.network = network
+        self.settings = settings
+        self.aids = aids_of(network, settings)
+        self.looks = network.decoder.attention.__class__.__name__ != "FinalState"
+        self.ctc_weight = settings.ctc_weight if network.ctc is not None else 0.0
+
+    def frames(self, seconds: float) -> int:
+        """Encoder frames in so many seconds."""
+        return round(seconds / self.network.seconds)
+
+    def start(self, memory: Memory) -> SearchState:
+        """One empty hypothesis for each utterance of the memory."""
+        log_probs = self.network.ctc_log_probs(memory) if self.ctc_weight else None
+        return SearchState(memory, self.network.decoder.start(memory), log_probs, None)
+
+    def step(self, last: Tensor, state: SearchState) -> tuple[Step, SearchState]:
+        """The last ids (B, K) → log probabilities of the next (B, K, V) and the state behind."""
+        centre = self.settings.window.centre
+        before = state.decoder.gaze.focus(centre)
+        log_probs, after = self.network.decoder.step(last, state.memory, state.decoder, self.aids)
+        focus, weights = after.gaze.focus(centre), after.gaze.weights
+        entropy = -(weights * weights.clamp(min=1e-10).log()).sum(2)
+        state = replace(state, decoder=after)
+        if self.ctc_weight:
+            log_probs, state = self._with_ctc(log_probs, last, state)
+        if self.looks:
+            log_probs = self._guarded(log_probs, before, focus, state.memory.lengths)
+        return Step(log_probs, torch.stack([focus.float(), entropy], dim=2)), state
+
+    def pick(self, state: SearchState, rows: Tensor, ids: Tensor) -> SearchState:
+        """The state of the hypotheses numbered in `rows` (B', K'), extended by `ids`."""
+        K = state.decoder.hidden.size(1)
+        memory, log_probs = state.memory, state.ctc_log_probs
+        if len(rows) != len(memory.lengths):
+            utterances = rows[:, 0] // K
+            memory = memory.pick(utterances)
+            S = memory.values.size(1)
+            log_probs = None if log_probs is None else log_probs[utterances, :S]
+        forward = state.forward
+        if state.pending is not None:
+            forward = ctc.choose(state.pending, rows, ids)
+        elif forward is not None:
+            forward = ctc.Forward(forward.label.flatten(0, 1)[rows], forward.blank.flatten(0, 1)[rows],
+                                  forward.first.flatten()[rows])
+        picked = state.decoder.pick(rows)
+        if picked.gaze.first is None and picked.gaze.weights.size(2) > memory.values.size(1):
+            gaze = picked.gaze._replace(weights=picked.gaze.weights[..., :memory.values.size(1)])
+            picked = replace(picked, gaze=gaze)
+        return SearchState(memory, picked, log_probs, forward)
+
+    def _with_ctc(self, attention: Tensor, last: Tensor, state: SearchState) -> tuple[Tensor, SearchState]:
+        """Attention and CTC prefix scores, weighted; ids that attention finds hopeless are left out."""
+        assert state.ctc_log_probs is not None
+        gaze, lengths = state.decoder.gaze, state.memory.lengths
+        first = torch.zeros_like(last) if gaze.first is None else gaze.first
+        frames = ctc.frames_of(state.ctc_log_probs, lengths, first, gaze.weights.size(2))
+        if state.forward is None:
+            forward = ctc.start_forward(frames, first)
+        else:
+            forward = ctc.moved_to(state.forward, first, frames, last)
+        many = min(self.settings.beam + MORE_CANDIDATES, attention.size(2) - 1)
+        candidates = attention[:, :, 1:].topk(many, dim=2).indices + 1
+        extended = ctc.extend(forward, frames, last, candidates)
+        weight = self.ctc_weight
+        both = torch.full_like(attention, float("-inf"))
+        both.scatter_(2, candidates,
+                      (1 - weight) * attention.gather(2, candidates) + weight * extended.gain.to(attention.dtype))
+        both[:, :, 0] = (1 - weight) * attention[:, :, 0] + weight * ctc.end_gain(forward, lengths).to(attention.dtype)
+        return both, replace(state, forward=forward, pending=extended)
+
+    def _guarded(self, log_probs: Tensor, before: Tensor, focus: Tensor, lengths: Tensor) -> Tensor:
+        """No end while the focus is far from the end, and no hypothesis whose focus jumps while another's does not.
+
+        Every pause looks like an end to a decoder that sees a window, so the end waits for the last frames.
+        """
+        settings = self.settings
+        forbidden = torch.zeros_like(log_probs, dtype=torch.bool)
+        if settings.eos_gate:
+            forbidden[:, :, 0] = focus < lengths.unsqueeze(1) - 1 - self.frames(settings.eos_gate)
+        jump = focus - before
+        jumped = torch.zeros_like(jump, dtype=torch.bool)
+        if settings.jump_back:
+            jumped |= jump < -self.frames(settings.jump_back)
+        if settings.jump_ahead:
+            jumped |= jump > self.frames(settings.jump_ahead)
+        jumped &= ~jumped.all(dim=1, keepdim=True)
+        return log_probs.masked_fill(forbidden | jumped.unsqueeze(2), float("-inf"))
+
+
+def aids_of(network: Recognizer, settings: config.Decode) -> Aids:
+    """The attention's aids at decode time, in encoder frames."""
+    window = None
+    if settings.window.on and network.decoder.attention.__class__.__name__ != "FinalState":
+        window = Window(max(1, round(settings.window.back / network.seconds)),
+                        max(1, round(settings.window.ahead / network.seconds)), settings.window.centre)
+    normaliser = "" if settings.normaliser == "as-trained" else settings.normaliser
+    return Aids(window, settings.beta, settings.beta_log_length, settings.keep, normaliser)

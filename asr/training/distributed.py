@@ -1,0 +1,83 @@
+"""Several processes under `torchrun`, or one alone.
+
+The launcher tells rank and world size through the environment; DistributedDataParallel averages the gradients. Where
+torch would spin, `OMP_WAIT_POLICY=PASSIVE` (set in `asr/__init__.py`) lets processes share cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from asr.errors import AsrError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Who we are among the processes of a run."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+    def wrap(self, network: nn.Module, *, unused: bool) -> nn.Module:
+        """The network, its gradients averaged over the processes; `unused`: some weights may get none."""
+        if self.world == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(network, device_ids=devices, find_unused_parameters=unused,
+                                                   gradient_as_bucket_view=True)
+
+    def gather(self, thing: Any) -> list[Any]:
+        """The things of all ranks, in rank order, on every rank."""
+        if self.world == 1:
+            return [thing]
+        things: list[Any] = [None] * self.world
+        distributed.all_gather_object(things, thing)
+        return things
+
+    def agree(self, flag: int) -> int:
+        """The largest of all ranks' numbers, so that all do the same."""
+        return max(self.gather(flag)) if self.world > 1 else flag
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` → the device of this process.
+
+    Raises:
+        AsrError: CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise AsrError("--device cuda: torch sees no CUDA device here: use --device cpu, or look at `nvidia-smi`")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the group that `torchrun` launched, or stand alone."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Processes(0, 1, device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
+                                   timeout=datetime.timedelta(minutes=30))
+    try:
+        yield Processes(distributed.get_rank(), world, device)
+    finally:
+        distributed.destroy_process_group()
