@@ -23,6 +23,8 @@ RATE, PITCH, RANGE = 1, 3, 4        # of espeak_SetParameter
 END_OF_LIST, PHONE = 0, 7           # kinds of event
 QUIET = 0.002                       # share of the peak below which a sample is silence
 CLOSURE = 0.07                      # s; a longer silence before a phone is a pause
+LATERALS = ("l", "ɫ")
+GLIDE = 0.025                       # s; an l that is shorter was rendered inside the vowel
 
 
 class _Id(ctypes.Union):
@@ -121,7 +123,8 @@ def _intervals(events: list[tuple[str, int]], samples: NDArray[np.int16], rate: 
     """Phones with both ends, from events that tell where a phone or a pause begins.
 
     espeak marks a stop at its burst. The closure before it, a few hundredths of a second of silence, belongs to the
-    stop by every convention of labelling, so the boundary is moved to where the silence begins.
+    stop by every convention of labelling, so the boundary is moved to where the silence begins. And it renders an l
+    behind a vowel as the vowel's own glide, marking the l where it is over: such an l gets the last third of the two.
     """
     loud = np.abs(samples.astype(np.int32)) > QUIET * max(1, np.abs(samples.astype(np.int32)).max())
     starts = [min(sample, len(samples)) for _, sample in events]
@@ -131,5 +134,9 @@ def _intervals(events: list[tuple[str, int]], samples: NDArray[np.int16], rate: 
             heard = np.flatnonzero(loud[reach:starts[number]])
             starts[number] = reach + (int(heard[-1]) + 1 if len(heard) else 0)
     ends = [*starts[1:], len(samples)]
+    for number in range(1, len(events)):
+        name, before = normalise(events[number][0]), normalise(events[number - 1][0])
+        if name in LATERALS and before and ends[number] - starts[number] < GLIDE * rate:
+            starts[number] = ends[number - 1] = ends[number] - (ends[number] - starts[number - 1]) // 3
     return [(normalise(name), start, end) for (name, _), start, end in zip(events, starts, ends, strict=True)
-            if normalise(name) and end > start]
+            if normalise(name)]
