@@ -1,0 +1,87 @@
+"""Pronunciation lexicons in the CMU dictionary's format: from words to phones.
+
+A line is `WORD  PHONE PHONE …`; a second pronunciation is `WORD(2)`; `;;;` or `#` begins a comment. MFA's
+probabilities between word and phones are passed over. Words are compared without regard to case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from asr.corpus.inventories import strip_stress
+from asr.errors import AsrError
+from asr.files import writing
+
+Lexicon = Mapping[str, tuple[str, ...]]     # word in lower case -> phones of its first pronunciation
+VARIANT = re.compile(r"\(\d+\)$")
+NUMBER = re.compile(r"\d*\.\d+|[01]")
+NOT_IN_WORDS = re.compile(r"[^\w\s'’-]|_")
+
+
+def read_lexicon(path: Path, stress: bool = False) -> Lexicon:
+    """The first pronunciation of every word; stress digits are dropped unless asked for.
+
+    Raises:
+        AsrError: the file cannot be read, a word has no phones, or there is no word.
+    """
+    lexicon: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        if line.startswith((";;;", "#")) or not line.strip():
+            continue
+        word, *phones = re.sub(r"\s#.*$", "", line).split()
+        while phones and NUMBER.fullmatch(phones[0]):
+            phones.pop(0)
+        if not phones:
+            raise AsrError(f"{path}:{number}: the word {word!r} has no phones: expected 'WORD  PHONE PHONE …'")
+        lexicon.setdefault(VARIANT.sub("", word).lower(), tuple(phones if stress else map(strip_stress, phones)))
+    if not lexicon:
+        raise AsrError(f"{path}: holds no word")
+    return lexicon
+
+
+def words_of(sentence: str) -> list[str]:
+    """The words of a sentence, lower case, without punctuation; apostrophes inside a word stay."""
+    text = NOT_IN_WORDS.sub(" ", sentence.lower().replace("’", "'"))
+    return [word for word in (part.strip("-") for part in text.split()) if word.strip("'")]
+
+
+def pronounce(words: Iterable[str], lexicon: Lexicon) -> tuple[tuple[str, ...], list[str]]:
+    """Phones of the words, and the words that the lexicon does not have.
+
+    Words with hyphens or with apostrophes around them are looked up as they are, then without.
+    """
+    phones: list[str] = []
+    unknown = []
+    for word in words:
+        forms = [word, word.strip("'"), word.replace("-", "")]
+        found = next((lexicon[form] for form in forms if form in lexicon), None)
+        if found is None and "-" in word:
+            parts = [lexicon.get(part) for part in word.split("-")]
+            if all(parts):
+                found = tuple(phone for part in parts for phone in part or ())
+        if found is None:
+            unknown.append(word)
+        else:
+            phones += found
+    return tuple(phones), unknown
+
+
+def write_unknown(path: Path, unknown: Counter[str]) -> None:
+    """Unknown words and how often each was met, most frequent first, tab-separated."""
+    with writing(path) as file:
+        for word, count in sorted(unknown.items(), key=lambda item: (-item[1], item[0])):
+            file.write(f"{word}\t{count}\n")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        return data.decode("latin-1").splitlines()      # the dictionary's older releases
