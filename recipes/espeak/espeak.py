@@ -52,7 +52,8 @@ class Speech:
 class Synthesiser:
     """The espeak-ng library, initialised."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 1) -> None:
+        """Load and start it; `seed` is that of its noise (breath), which else begins with the clock."""
         try:
             import espeakng_loader
         except ImportError as error:
@@ -62,6 +63,9 @@ class Synthesiser:
         self.rate: int = self._library.espeak_Initialize(SYNCHRONOUS, 0, data, PHONEME_EVENTS | IPA)
         if self.rate <= 0:
             raise AsrError(f"{data.decode()}: espeak-ng does not start from this data: install espeakng-loader anew")
+        self._library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+        self._library.espeak_ng_SetRandSeed(seed)
+        ctypes.CDLL(None).srand(seed)       # the Klatt voices draw from C's own
         self._chunks: list[NDArray[np.int16]] = []
         self._events: list[tuple[str, int]] = []
         self._callback = _CALLBACK(self._collect)       # kept here: the library holds no reference of Python's
@@ -80,7 +84,7 @@ class Synthesiser:
             AsrError: espeak-ng has no such language or variant.
         """
         if self._library.espeak_SetVoiceByName(language.encode()) != 0:
-            raise AsrError(f"--language {language}: espeak-ng has no such language: try en-us, de, fr-fr, es, cmn, …")
+            raise AsrError(f"--language {language}: espeak-ng has no such language: try en-us, de, fr, es, cmn, …")
         if self._library.espeak_SetVoiceByName(f"{language}+{variant}".encode()) != 0:
             raise AsrError(f"espeak-ng has no voice '{language}+{variant}'")
 

@@ -169,7 +169,7 @@ def _run(jobs: list[Job], total: int, processes: int) -> None:
 
 def speak(job: Job) -> float:
     """Synthesise one voice's sentences; gives the seconds made. Its manifest is written last."""
-    synthesiser = Synthesiser()
+    synthesiser = Synthesiser(job.plan.seed)
     synthesiser.voice(job.plan.language, job.voice)
     draw = random.Random(f"{job.plan.seed} {job.voice} manner")
     noise = np.random.default_rng([job.plan.seed, zlib.crc32(job.voice.encode())])
@@ -256,7 +256,7 @@ def describe(rows: dict[str, list[Utterance]]) -> str:
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--language", default=Plan.language, show_default=True, help="Of espeak-ng: en-us, de, fr-fr, cmn, …")
+@click.option("--language", default=Plan.language, show_default=True, help="Of espeak-ng: en-us, de, fr, cmn, …")
 @click.option("--sentences", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="One sentence a line; default: composed (English) or numbers (any other language).")
 @click.option("--train-hours", type=click.FloatRange(min=0.01), default=Plan.train_hours, show_default=True)
