@@ -6,6 +6,7 @@ Heavy imports stay inside the commands, so that `asr --help` answers at once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,250 @@ def score_command(reference: str, hypothesis: str, protocol: str) -> None:
     from asr.score import Options, score_files
     from asr.scoring.protocol import load_protocol
     click.echo(score_files(reference, hypothesis, Options(load_protocol(protocol))), nl=False)
+
+
+@cli.command()
+@click.argument("manifest", type=FILE)
+@click.argument("out", type=FILE)
+@click.option("--config", "config_path", type=FILE, help="Config file; its section 'features' says what to compute.")
+@OVERRIDE
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores.")
+@click.pass_context
+def prep(context: click.Context, manifest: Path, out: Path, config_path: Path | None, overrides: tuple[str, ...],
+         jobs: int | None) -> None:
+    """Compute the features of a manifest's utterances into a store, the folder OUT.
+
+    \b
+      asr prep train.jsonl exp/train --config conf/espeak.yaml
+      asr prep test.jsonl exp/test -o features.mels=80 -j 4
+    A store that is up to date is left alone; a run that was interrupted goes on where it was.
+    """
+    from asr import prep as stage
+    from asr.config import load_config
+    report = stage.prepare(manifest, out, load_config(config_path, overrides), jobs or 0)
+    for line in stage.tell(report, out):
+        click.echo(line, err=True)
+    if report.problems:
+        context.exit(1)
+
+
+@cli.command()
+@click.option("--config", "config_path", type=FILE, help="YAML file; see conf/.")
+@click.option("--train", "train_path", type=FILE, required=True, help="Store of `asr prep`, or a manifest.")
+@click.option("--dev", "dev_path", type=FILE, required=True, help="The same, to measure by.")
+@click.option("--run", type=FILE, required=True, help="Folder for model, log and state.")
+@OVERRIDE
+@DEVICE
+@click.option("--resume", is_flag=True, help="Go on where the run in this folder stopped.")
+@click.option("--init", type=FILE, help="Model whose weights to begin with; phones are carried over by name.")
+@click.option("--map", "map_path", type=FILE, help="With --init: lines of `our-phone<TAB>its-phone`.")
+def train(config_path: Path | None, train_path: Path, dev_path: Path, run: Path, overrides: tuple[str, ...],
+          device: str, resume: bool, init: Path | None, map_path: Path | None) -> None:
+    """Train a model, measured by decoding the dev set after every epoch.
+
+    \b
+      asr train --config conf/espeak.yaml --train exp/train --dev exp/dev --run exp/run
+    On several CPU cores or GPUs, one process each:
+      torchrun --nproc-per-node 2 -m asr train …
+    """
+    from asr import train as stage
+    from asr.config import load_config
+    stage.train(load_config(config_path, overrides), train_path, dev_path, run, device=device, resume=resume,
+                init=init, names=stage.read_names(map_path) if map_path else None)
+
+
+@cli.group("import")
+def import_group() -> None:
+    """Make a manifest, on standard output, from what others write.
+
+    \b
+    Example:
+      asr import kaldi data/train > train.jsonl
+    """
+
+
+LEXICON = click.option("--lexicon", type=FILE, metavar="FILE",
+                       help="The transcripts are words: look their phones up here (CMU format).")
+
+
+@import_group.command("kaldi")
+@click.argument("folder", type=FILE)
+@click.option("--root", type=FILE, metavar="FOLDER", help="What relative paths in wav.scp start from.")
+@click.option("--phones", type=FILE, metavar="FILE", help="A table of phones to take instead of `text`.")
+@click.option("--allow-pipes", is_flag=True, help="Run the shell commands in wav.scp. Read them first.")
+@click.option("--audio", type=FILE, default=Path("audio"), show_default=True, metavar="FOLDER",
+              help="Where recordings out of commands and archives are kept.")
+@LEXICON
+def import_kaldi_command(folder: Path, root: Path | None, phones: Path | None, allow_pipes: bool, audio: Path,
+                         lexicon: Path | None) -> None:
+    """Read a Kaldi data directory, with or without `segments`.
+
+    \b
+    Example:
+      asr import kaldi data/test --lexicon cmudict.txt > test.jsonl
+    """
+    from asr.corpus.kaldi import read_kaldi
+    from asr.corpus.lexicon import manifest_lines
+    rows = read_kaldi(folder, root=root, phones=phones, allow_pipes=allow_pipes, audio=audio)
+    _echo_lines(manifest_lines(rows, lexicon))
+
+
+@import_group.command("nemo")
+@click.argument("manifest", type=FILE)
+@LEXICON
+def import_nemo_command(manifest: Path, lexicon: Path | None) -> None:
+    """Read a NeMo manifest; rows without an id are named after their audio.
+
+    \b
+    Example:
+      asr import nemo train_manifest.json --lexicon cmudict.txt > train.jsonl
+    """
+    from asr.corpus.lexicon import manifest_lines
+    from asr.corpus.nemo import read_nemo
+    _echo_lines(manifest_lines(read_nemo(manifest), lexicon))
+
+
+@import_group.command("folder")
+@click.argument("folder", type=FILE)
+@click.option("--labels", type=click.Choice(["phn", "TextGrid", "lab", "txt"], case_sensitive=False),
+              help="Only label files of this kind; else the first of these that lies beside the recording.")
+@click.option("--tier", default="", metavar="NAME", help="Of TextGrids; else the tier called phones, phone, …")
+@click.option("--speaker", default="folder", show_default=True, metavar="RULE",
+              help="folder: the folder's name; none; or a separator: what stands before it in the file's name.")
+@LEXICON
+def import_folder_command(folder: Path, labels: str | None, tier: str, speaker: str, lexicon: Path | None) -> None:
+    """Read a folder of recordings with .phn, .TextGrid, .lab or .txt beside them.
+
+    \b
+    Example:
+      asr import folder recordings --labels TextGrid --speaker _ > all.jsonl
+    """
+    from asr.corpus.folder import read_folder
+    from asr.corpus.lexicon import manifest_lines
+    _echo_lines(manifest_lines(read_folder(folder, speaker=speaker, tier=tier, labels=labels or ""), lexicon))
+
+
+@cli.group("export")
+def export_group() -> None:
+    """Write a manifest as others read it.
+
+    \b
+    Example:
+      asr export kaldi train.jsonl data/train
+    """
+
+
+@export_group.command("kaldi")
+@click.argument("manifest", type=FILE)
+@click.argument("folder", type=FILE)
+@click.option("--prefix-speaker", is_flag=True, help="Put the speaker before ids, so that both sort alike.")
+def export_kaldi_command(manifest: Path, folder: Path, prefix_speaker: bool) -> None:
+    """Write a Kaldi data directory: wav.scp, text, utt2spk, spk2utt, utt2dur, and segments where needed."""
+    from asr.corpus.kaldi import write_kaldi
+    from asr.corpus.records import read_manifest
+    write_kaldi(read_manifest(manifest), folder, prefix_speaker=prefix_speaker)
+
+
+@export_group.command("nemo")
+@click.argument("manifest", type=FILE)
+def export_nemo_command(manifest: Path) -> None:
+    """Write a NeMo manifest on standard output: absolute paths, every duration given."""
+    from asr.corpus.nemo import write_nemo
+    from asr.corpus.records import read_manifest
+    _echo_lines(write_nemo(read_manifest(manifest)))
+
+
+@cli.group("phones")
+def phones_group() -> None:
+    """List, count and map phones, and check a manifest against a model.
+
+    \b
+    Example:
+      asr phones map timit61 timit39 test.jsonl > test39.jsonl
+    """
+
+
+@phones_group.command("list")
+@click.argument("inventory", required=False)
+def phones_list_command(inventory: str | None) -> None:
+    """Name the inventories and the maps between them, or list the phones of one."""
+    from asr.phones import list_inventories, list_phones
+    click.echo(list_phones(inventory) if inventory else list_inventories())
+
+
+@phones_group.command("count")
+@click.argument("manifests", nargs=-1, required=True, type=FILE, metavar="MANIFEST…")
+def phones_count_command(manifests: tuple[Path, ...]) -> None:
+    """Count the phones of manifests, side by side.
+
+    \b
+    Example:
+      asr phones count train.jsonl test.jsonl
+    """
+    from asr.phones import count_phones
+    click.echo(count_phones(manifests))
+
+
+@phones_group.command("map")
+@click.argument("source")
+@click.argument("target")
+@click.argument("manifest", required=False, type=FILE)
+def phones_map_command(source: str, target: str, manifest: Path | None) -> None:
+    """Map a manifest from one inventory to another; without one, print the map.
+
+    \b
+    Example:
+      asr phones map arpabet-stress ipa train.jsonl > train-ipa.jsonl
+    """
+    from asr.phones import map_lines
+    _echo_lines(map_lines(source, target, manifest))
+
+
+@phones_group.command("check")
+@click.argument("manifest", type=FILE)
+@click.option("--model", required=True, type=FILE, help="A model file.")
+@click.pass_context
+def phones_check_command(context: click.Context, manifest: Path, model: Path) -> None:
+    """Tell which phones of a manifest a model does not know; exit 1 if there are any.
+
+    \b
+    Example:
+      asr phones check test.jsonl --model m.asr
+    """
+    from asr.phones import check_phones
+    text, good = check_phones(manifest, model)
+    click.echo(text)
+    context.exit(0 if good else 1)
+
+
+@cli.command("doctor")
+@click.argument("manifests", nargs=-1, type=FILE, metavar="[MANIFEST]…")
+@click.option("--config", "config_path", type=FILE, help="Whose pyramid the transcripts must fit; a YAML file.")
+@click.option("--model", type=FILE, help="A model whose phones and pyramid the data must fit.")
+@click.option("--fix", type=FILE, metavar="OUT",
+              help="A folder for the manifests without the bad rows, and for the reason of every row left out.")
+@OVERRIDE
+@click.pass_context
+def doctor_command(context: click.Context, manifests: tuple[Path, ...], config_path: Path | None, model: Path | None,
+                   fix: Path | None, overrides: tuple[str, ...]) -> None:
+    """Check the machine, and the data of manifests: one table, exit 1 on errors.
+
+    \b
+    Several manifests are taken for the splits of one corpus; the first is the training set.
+      asr doctor
+      asr doctor train.jsonl dev.jsonl test.jsonl --fix clean
+    """
+    from asr.config import load_config
+    from asr.doctor import examine
+    diagnosis = examine(manifests, model=model, fix=fix,
+                        config=load_config(config_path, overrides) if config_path or overrides else None)
+    click.echo(diagnosis.table())
+    context.exit(0 if diagnosis.good else 1)
+
+
+def _echo_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -6,12 +6,15 @@ probabilities between word and phones are passed over. Words are compared withou
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from asr.corpus.inventories import strip_stress
+from asr.corpus.records import Utterance, manifest_row
 from asr.errors import AsrError
 from asr.files import writing
 
@@ -85,3 +88,34 @@ def _lines(path: Path) -> list[str]:
         return data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         return data.decode("latin-1").splitlines()      # the dictionary's older releases
+
+
+def pronounce_all(utterances: Iterable[Utterance], lexicon: Lexicon, where: str) -> list[Utterance]:
+    """Utterances whose transcript is words, with the words' phones instead; the words go to `words`.
+
+    Raises:
+        AsrError: naming the words, for words that the lexicon does not have.
+    """
+    result, unknown = [], Counter[str]()
+    for utterance in utterances:
+        if utterance.phones is None:
+            result.append(utterance)
+            continue
+        words = words_of(" ".join(utterance.phones))
+        phones, missing = pronounce(words, lexicon)
+        unknown.update(missing)
+        result.append(replace(utterance, phones=phones, extra=utterance.extra | {"words": " ".join(words)}))
+    if unknown:
+        raise AsrError(f"{where}: has no pronunciation of {len(unknown):,} words: "
+                       f"{' '.join(word for word, _ in unknown.most_common(10))}{' …' if len(unknown) > 10 else ''}: "
+                       "add them to the lexicon")
+    return result
+
+
+def manifest_lines(utterances: Iterable[Utterance], lexicon: Path | None = None) -> Iterator[str]:
+    """Lines of a manifest with absolute paths; with a lexicon, the transcripts are words and become phones."""
+    if lexicon is not None:
+        utterances = pronounce_all(utterances, read_lexicon(lexicon), str(lexicon))
+    for utterance in utterances:
+        row = manifest_row(replace(utterance, audio=utterance.audio.resolve()))
+        yield json.dumps(row, ensure_ascii=False)

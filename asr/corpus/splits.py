@@ -15,6 +15,7 @@ import click
 import soundfile
 
 from asr.corpus.records import Utterance, write_manifest
+from asr.corpus.table import aligned
 from asr.errors import AsrError
 
 Splits = Mapping[str, Sequence[Utterance]]
@@ -62,9 +63,7 @@ def describe_splits(splits: Splits) -> str:
         speakers = {utterance.speaker for utterance in utterances} - {None}
         rows.append((name, f"{len(utterances):,}", f"{len(speakers):,}", f"{hours:.3f}", f"{len(phones):,}",
                      str(len(set(phones)))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width
-                                                           in zip(row[1:], widths[1:], strict=True))]) for row in rows)
+    return aligned(rows)
 
 
 def recording_seconds(path: Path) -> float:
