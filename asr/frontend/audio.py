@@ -1,0 +1,361 @@
+"""Audio in: files and pipes to samples in [-1, 1] at the model's rate.
+
+soundfile (libsndfile) decodes, soxr resamples at its high quality: through librosa where the recording is there as a
+whole, through the same engine's stream where it is not. Both give the same samples, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+import numpy as np
+import soundfile
+
+from asr.errors import AsrError
+from asr.frontend.headers import FLOAT, RIFF, WavHeader, ogg_ends, read_fully, read_wav_header, sphere_lack
+
+LOWEST_RATE, HIGHEST_RATE = 8000, 768_000   # Hz: below the lowest, the consonants are gone
+MOST_CHANNELS = 64
+SLACK = 0.05                    # s by which a manifest's times, being rounded, and an MP3's header may overshoot
+BLOCK = 1 << 19                 # frames read at a time, so that a header cannot make us reserve more than there is
+ENDLESS = 1 << 62               # libsndfile's count for a stream of unknown length is near the largest integer
+LOUDEST = 1e10                  # a sample beyond it is no sound; its square would overflow in the features
+
+Channel = Literal["mix"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file holds."""
+
+    duration: float             # seconds
+    rate: int                   # Hz
+    channels: int
+    frames: int                 # samples in each channel
+
+
+def probe(path: Path) -> AudioInfo:
+    """Look at an audio file's header.
+
+    Raises:
+        AsrError: the file is missing, no audio, cut off, or its header is absurd.
+    """
+    with _open_file(Path(path), str(path)) as source:
+        if source.damage:
+            raise AsrError(f"{path}: {source.damage}: get it again or take it out")
+        frames = source.frames
+        if frames is None:
+            frames = sum(len(block) for block in _blocks(source, 0, None, BLOCK, "mix", str(path)))
+        return AudioInfo(frames / source.rate, source.rate, source.channels, frames)
+
+
+def read_audio(path: Path, *, rate: int, channel: Channel = "mix", offset: float = 0.0,
+               duration: float | None = None, id: str | None = None) -> np.ndarray:
+    """Read a stretch of a recording.
+
+    Args:
+        path: WAV, FLAC, OGG, MP3, SPHERE, or whatever else libsndfile reads.
+        rate: Hz of the samples returned.
+        channel: "mix" for the mean of all channels, or the number of one, from 0.
+        offset: where the stretch begins, in seconds.
+        duration: its length in seconds; None: to the end.
+        id: the utterance, for the errors' sake.
+
+    Returns:
+        (N,) float32 samples.
+
+    Raises:
+        AsrError: the file is missing, empty, cut off, damaged or no audio; its rate is below 8 kHz; the channel or the
+            stretch is not there; samples are NaN or infinite.
+    """
+    name = f"{path} (utterance {id!r})" if id else str(path)
+    with _open_file(Path(path), name) as source:
+        first, count = _stretch(source, offset, duration, name)
+        blocks = list(_blocks(source, first, count, BLOCK, channel, name))
+    return resample(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), source.rate, rate)
+
+
+def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix", block: float = 10.0,
+                 name: str | None = None) -> Iterator[np.ndarray]:
+    """Read a recording of any length piece by piece, in memory that does not grow with it.
+
+    The pieces joined are what `read_audio` gives.
+
+    Args:
+        source: a file, a named pipe, or an open binary stream. WAV comes through a pipe as it is spoken; other
+            formats need to seek and are first copied to a temporary file.
+        rate: Hz of the samples.
+        channel: as in `read_audio`.
+        block: seconds read at a time.
+        name: of the source, for the errors' sake.
+
+    Yields:
+        (n,) float32 samples, about `block` seconds of them.
+
+    Raises:
+        AsrError: as `read_audio`; what was heard before the damage has been given by then.
+    """
+    import soxr
+
+    name = name or (str(source) if isinstance(source, Path) else "standard input")
+    broken = None
+    with _open_file(source, name, pipes=True) if isinstance(source, Path) else _open_pipe(source, name) as decoder:
+        pieces = _blocks(decoder, 0, decoder.frames, max(1, round(block * decoder.rate)), channel, name)
+        if decoder.rate == rate:
+            yield from pieces
+            return
+        stream = soxr.ResampleStream(decoder.rate, rate, 1, dtype="float32", quality="HQ")
+        try:
+            for piece in pieces:
+                yield stream.resample_chunk(piece)
+        except AsrError as error:       # what the filter still holds was heard as well
+            broken = error
+        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        if broken:
+            raise broken
+
+
+def resample(samples: np.ndarray, source: float, target: float) -> np.ndarray:
+    """Samples at another rate: (N,) → (`resampled_length(N, source, target)`,)."""
+    if source == target:
+        return samples
+    import librosa  # a second to import, and most corpora do without
+
+    return librosa.resample(samples, orig_sr=source, target_sr=target, res_type="soxr_hq", fix=False)
+
+
+def resampled_length(samples: int, source: float, target: float) -> int:
+    """How many samples `resample` gives."""
+    return int(samples * target / source + 0.5)
+
+
+class _Source(Protocol):
+    """A decoder that stands somewhere in a recording."""
+
+    rate: int
+    channels: int
+    frames: int | None          # that the recording promises; None: nobody knows before its end
+    slack: int                  # frames that may be missing from the promise
+    damage: str                 # what is known to be wrong at the end of the recording; "" if nothing is
+
+    def read(self, frames: int) -> np.ndarray:
+        """The next (n, C) float32 samples; n < frames at the end only."""
+
+    def skip(self, frames: int) -> None:
+        """Move on by so many frames."""
+
+
+class _Soundfile:
+    """Whatever libsndfile decodes."""
+
+    def __init__(self, sound: soundfile.SoundFile, damage: str) -> None:
+        self.sound, self.rate, self.channels, self.damage = sound, sound.samplerate, sound.channels, damage
+        self.frames = sound.frames if sound.frames < ENDLESS else None
+        self.slack = round(SLACK * self.rate) if sound.format == "MP3" else 0
+
+    def read(self, frames: int) -> np.ndarray:
+        return self.sound.read(frames, dtype="float32", always_2d=True)
+
+    def skip(self, frames: int) -> None:
+        if frames:
+            self.sound.seek(min(self.sound.tell() + frames, self.sound.frames))
+
+
+class _WavStream:
+    """Plain WAV samples as they come, from something that may be unable to seek."""
+
+    slack = 0
+
+    def __init__(self, stream: BinaryIO, header: WavHeader, frames: int | None) -> None:
+        self.stream, self.header = stream, header
+        self.rate, self.channels, self.frames = header.rate, header.channels, frames
+        self.damage = ""
+
+    def read(self, frames: int) -> np.ndarray:
+        data = read_fully(self.stream, frames * self.header.frame)
+        torn = len(data) % self.header.frame
+        if torn:
+            self.damage = "ends in the middle of a sample: it was cut off"
+        return _numbers(data[:len(data) - torn], self.header).reshape(-1, self.channels)
+
+    def skip(self, frames: int) -> None:
+        while frames and len(gone := self.read(min(frames, BLOCK))):
+            frames -= len(gone)
+
+
+def _numbers(data: bytes, header: WavHeader) -> np.ndarray:
+    """Samples of plain WAV as float32 in [-1, 1), scaled as libsndfile does."""
+    if header.tag == FLOAT:
+        return np.frombuffer(data, f"<f{header.bits // 8}").astype(np.float32)
+    if header.bits == 8:
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+    if header.bits == 24:
+        padded = np.zeros((len(data) // 3, 4), np.uint8)
+        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        return padded.view("<i4").ravel().astype(np.float32) / 2.0 ** 31
+    return np.frombuffer(data, f"<i{header.bits // 8}").astype(np.float32) / np.float32(2.0 ** (header.bits - 1))
+
+
+@contextlib.contextmanager
+def _open_file(path: Path, name: str, *, pipes: bool = False) -> Iterator[_Source]:
+    """A decoder of a file, with its header checked."""
+    try:
+        file = path.open("rb", buffering=0) if pipes or not path.is_fifo() else None
+    except IsADirectoryError:
+        file = None
+    except OSError as error:
+        raise AsrError(f"{name}: cannot be read: {error.strerror}") from error
+    except ValueError as error:         # a NUL in the name
+        raise AsrError(f"{name!r}: cannot be a file's name: {error}") from error
+    if file is None:
+        raise AsrError(f"{name}: is no file")
+    with file:
+        mode = os.fstat(file.fileno())
+        if not stat.S_ISREG(mode.st_mode):
+            if not pipes:
+                raise AsrError(f"{name}: is no file")
+            with _open_pipe(file, name) as source:
+                yield source
+        elif mode.st_size == 0:
+            raise AsrError(f"{name}: is empty (0 bytes): get it again or take it out")
+        else:
+            with _decoding(name):
+                yield _checked(_decoder(file, mode.st_size, name), name)
+
+
+def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
+    """The decoder for a regular file of `size` bytes, opened at its start."""
+    magic = read_fully(file, 7)
+    file.seek(0)
+    header, lack, damage = None, 0, ""
+    if magic[:4] in RIFF:
+        header = read_wav_header(file, name)
+        held = max(0, size - header.start)
+        file.seek(header.start)
+        if header.size is None and header.plain and header.frame:
+            return _WavStream(file, header, held // header.frame)
+        lack = max(0, (header.size or 0) - held)
+        file.seek(0)
+    elif magic == b"NIST_1A":
+        lack = sphere_lack(file)
+    elif magic[:4] == b"OggS" and not ogg_ends(file):
+        damage = "cut off: its last page is missing"
+    if lack:
+        damage = f"cut off: its header promises {lack:,} bytes more than there are"
+    return _Soundfile(soundfile.SoundFile(file.fileno(), closefd=False), damage)
+
+
+@contextlib.contextmanager
+def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
+    """A decoder of a stream that may be unable to seek."""
+    head = read_fully(stream, 4)
+    if not head:
+        raise AsrError(f"{name}: is empty: no audio came")
+    if head in RIFF:
+        recorder = _Recorder(stream, head)
+        header = read_wav_header(recorder, name, head)
+        if header.plain and header.frame:
+            frames = None if header.size is None else header.size // header.frame
+            yield _checked(_WavStream(stream, header, frames), name)
+            return
+        head = bytes(recorder.heard)
+    with tempfile.TemporaryFile() as copy:
+        copy.write(head)
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        copy.seek(0)
+        with _decoding(name):
+            yield _checked(_decoder(copy, os.fstat(copy.fileno()).st_size, name), name)
+
+
+class _Recorder:
+    """A stream that keeps what was read of it."""
+
+    def __init__(self, stream: BinaryIO, heard: bytes) -> None:
+        self.stream, self.heard = stream, bytearray(heard)
+
+    def read(self, size: int, /) -> bytes:
+        data = self.stream.read(size)
+        self.heard += data
+        return data
+
+
+def _checked(source: _Source, name: str) -> _Source:
+    if not LOWEST_RATE <= source.rate <= HIGHEST_RATE:
+        raise AsrError(f"{name}: its sample rate is {source.rate} Hz: speech needs {LOWEST_RATE} Hz or more")
+    if not 1 <= source.channels <= MOST_CHANNELS:
+        raise AsrError(f"{name}: its header promises {source.channels} channels: that cannot be")
+    return source
+
+
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.rstrip(".") or "its samples cannot be decoded"
+        raise AsrError(f"{name}: no audio, or damaged: {reason}") from error
+
+
+def _stretch(source: _Source, offset: float, duration: float | None, name: str) -> tuple[int, int | None]:
+    """First frame and number of frames of a stretch; None: to the end, wherever that is."""
+    first = round(offset * source.rate)
+    wanted = None if duration is None else round((offset + duration) * source.rate) - first
+    total = source.frames
+    if total is None or (first == 0 and wanted is None):
+        return first, wanted if total is None else total
+    if first >= total or (wanted is not None and first + wanted > total + SLACK * source.rate):
+        if source.damage:
+            raise AsrError(f"{name}: {source.damage}: get it again or take it out")
+        end = "" if duration is None else f" to {offset + duration:.2f} s"
+        raise AsrError(f"{name}: the stretch from {offset:.2f} s{end} is outside the recording of "
+                       f"{total / source.rate:.2f} s: mend 'offset' and 'duration'")
+    return first, total - first if wanted is None else min(wanted, total - first)
+
+
+def _blocks(source: _Source, first: int, count: int | None, size: int, channel: Channel,
+            name: str) -> Iterator[np.ndarray]:
+    """One channel of `count` frames from `first` on, checked, in blocks of (size,) float32.
+
+    Raises:
+        AsrError: behind the last good block, when the recording breaks off or holds a sample that is no number.
+    """
+    if channel != "mix" and channel >= source.channels:
+        raise AsrError(f"{name}: has {source.channels} channel{'s' * (source.channels > 1)}: there is no channel "
+                       f"{channel} (they count from 0): set features.channel")
+    source.skip(first)
+    heard = 0
+    while count is None or heard < count:
+        block = source.read(size if count is None else min(size, count - heard))
+        if not len(block):
+            break
+        yield _one_channel(block, channel, f"{name}: at {(first + heard) / source.rate:.2f} s")
+        heard += len(block)
+    if count is not None and heard < count - source.slack:
+        raise AsrError(f"{name}: breaks off after {(first + heard) / source.rate:.2f} of "
+                       f"{(first + count) / source.rate:.2f} s: it was cut off or is damaged")
+    if source.damage and (source.frames is None or count is None or first + count >= source.frames):
+        raise AsrError(f"{name}: {source.damage}: get it again or take it out")
+    if not heard:
+        raise AsrError(f"{name}: holds no samples: record it again or take it out")
+
+
+def _one_channel(block: np.ndarray, channel: Channel, where: str) -> np.ndarray:
+    """(n, C) → (n,) float32, contiguous."""
+    if channel != "mix":
+        mono = np.ascontiguousarray(block[:, channel])
+    else:
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+    if not np.dot(mono, mono) < LOUDEST:        # NaN as well; one product sees what three comparisons would
+        bad = int(np.count_nonzero(~(np.abs(mono) < LOUDEST)))
+        if bad:
+            raise AsrError(f"{where}: {bad} sample{'s are' if bad > 1 else ' is'} NaN or infinite: the file is damaged")
+    return mono

@@ -1,0 +1,221 @@
+"""Features of many utterances: computed on demand, or read from a store.
+
+A store is a folder that `asr prep` writes:
+
+    index.json                  format, features, fingerprint, the shards in order, their moments
+    manifest-FINGERPRINT.jsonl  the utterances
+    shard-FINGERPRINT.f16       static frames of up to `SHARD` utterances, at each speed, float16 rows
+    shard-FINGERPRINT.json      where each utterance begins in it
+
+The index is written last and names all others, so a reader sees the old store or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.config import Features
+from asr.corpus.records import Utterance, read_manifest
+from asr.errors import AsrError
+from asr.frontend.audio import probe, read_audio, resample, resampled_length
+from asr.frontend.fbank import Fbank, Moments, add_deltas, feature_width, static_width
+
+FORMAT = "asr feature store 1"
+INDEX = "index.json"
+
+
+class FeatureSource(Protocol):
+    """Utterances and their static frames. Deltas and normalisation come later: `fbank.prepare_features`."""
+
+    @property
+    def utterances(self) -> Sequence[Utterance]:
+        """In the manifest's order."""
+
+    @property
+    def features(self) -> Features:
+        """How the frames are computed; `speeds` are those at hand."""
+
+    def frames(self, i: int, speed: float = 1.0) -> int:
+        """T of utterance i, without computing the frames."""
+
+    def static(self, i: int, speed: float = 1.0) -> Tensor:
+        """Frames of utterance i: (T, S) float32."""
+
+    def moments(self) -> Moments:
+        """Moments of static frames and deltas over all utterances at speed 1."""
+
+
+class OnTheFly:
+    """Features computed when they are asked for."""
+
+    def __init__(self, utterances: Sequence[Utterance], features: Features) -> None:
+        self.utterances, self.features = utterances, features
+        self.fbank = Fbank(features)
+        self._samples: dict[int, int] = {}
+
+    def frames(self, i: int, speed: float = 1.0) -> int:
+        """T of utterance i, from the file's header.
+
+        Raises:
+            AsrError: the file is missing or no audio, or shorter than a window.
+        """
+        if i not in self._samples:
+            self._samples[i] = self._count(self.utterances[i])
+        samples = resampled_length(self._samples[i], self.features.rate * speed, self.features.rate)
+        return self.fbank.frames_of(samples)
+
+    def static(self, i: int, speed: float = 1.0) -> Tensor:
+        """Frames of utterance i: (T, S) float32."""
+        return static_frames(read_utterance(self.utterances[i], self.features), self.fbank, speed)
+
+    def moments(self) -> Moments:
+        """Moments of static frames and deltas over all utterances, which means reading them all."""
+        total = no_moments(self.features)
+        for i in range(len(self.utterances)):
+            total = total + Moments.of(add_deltas(self.static(i), self.features.deltas))
+        return total
+
+    def _count(self, utterance: Utterance) -> int:
+        info = probe(utterance.audio)
+        first = round(utterance.offset * info.rate)
+        last = info.frames if utterance.duration is None \
+            else min(info.frames, round((utterance.offset + utterance.duration) * info.rate))
+        return resampled_length(max(0, last - first), info.rate, self.features.rate)
+
+
+class Store:
+    """A feature store, opened; frames are read from the disk when they are asked for.
+
+    Raises:
+        AsrError: the folder is no store, of another format, or a shard is missing or was cut short.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        index = _read_json(self.path / INDEX, f"{path}: is no feature store: make one with `asr prep MANIFEST {path}`")
+        if index.get("format") != FORMAT:
+            raise AsrError(f"{path}: is a store of format {index.get('format')!r}: run `asr prep` again")
+        self.fingerprint: str = index["fingerprint"]
+        self.features = Features.model_validate(index["features"])
+        self.utterances: Sequence[Utterance] = read_manifest(self.path / f"manifest-{self.fingerprint}.jsonl")
+        self._moments = Moments(index["count"], *(torch.tensor(index[key], dtype=torch.float64)
+                                                  for key in ("total", "squares")))
+        width = static_width(self.features)
+        self._maps: list[np.ndarray] = []
+        self._places: list[dict[float, tuple[int, int, int]]] = []      # speed → shard, first row, rows
+        for number, name in enumerate(index["shards"]):
+            entries = read_shard(self.path, name)["utterances"]
+            file, rows = self.path / f"{name}.f16", sum(sum(entry["frames"]) for entry in entries)
+            if not file.is_file() or file.stat().st_size != 2 * rows * width:
+                raise AsrError(f"{file}: is missing or was cut short: run `asr prep` again")
+            self._maps.append(np.memmap(file, np.float16, "r", shape=(rows, width)))
+            first = 0
+            for entry in entries:
+                place = {}
+                for speed, frames in zip(self.speeds, entry["frames"], strict=True):
+                    place[speed] = (number, first, frames)
+                    first += frames
+                self._places.append(place)
+        if len(self._places) != len(self.utterances):
+            raise AsrError(f"{path}: its shards hold {len(self._places)} utterances, its manifest "
+                           f"{len(self.utterances)}: run `asr prep` again")
+
+    @property
+    def speeds(self) -> list[float]:
+        """The speeds at which it holds a copy of each utterance."""
+        return copies(self.features)
+
+    def frames(self, i: int, speed: float = 1.0) -> int:
+        """T of utterance i."""
+        return self._place(i, speed)[2]
+
+    def static(self, i: int, speed: float = 1.0) -> Tensor:
+        """Frames of utterance i: (T, S) float32, rounded to float16 when they were stored."""
+        shard, first, frames = self._place(i, speed)
+        return torch.from_numpy(self._maps[shard][first:first + frames].astype(np.float32))
+
+    def moments(self) -> Moments:
+        """Moments of static frames and deltas over all utterances, as `asr prep` gathered them."""
+        return self._moments
+
+    def _place(self, i: int, speed: float) -> tuple[int, int, int]:
+        try:
+            return self._places[i][speed]
+        except KeyError:
+            raise AsrError(f"{self.path}: holds no copies at speed {speed}, only at "
+                           f"{', '.join(map(str, self.speeds))}: run `asr prep` with these features.speeds, or train "
+                           "without") from None
+
+
+def open_source(path: Path, features: Features | None) -> FeatureSource:
+    """A folder is opened as a store, a file as a manifest whose features are computed when asked for.
+
+    Args:
+        path: the folder or the file.
+        features: what the model needs; None: whatever the store holds (a manifest then gets the defaults).
+
+    Raises:
+        AsrError: a store made with other features, naming the first that differs; or as `Store` and `read_manifest`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise AsrError(f"{path}: is neither a feature store nor a manifest: there is no such file")
+        return OnTheFly(read_manifest(path), features or Features())
+    store = Store(path)
+    if features is not None:
+        ours, theirs = features.model_dump(), store.features.model_dump()
+        for key in ours:
+            if key != "speeds" and ours[key] != theirs[key]:
+                raise AsrError(f"{path}: this store was made with features.{key} = {theirs[key]}, but "
+                               f"{ours[key]} is asked for: run `asr prep` again with the same config")
+    return store
+
+
+def copies(features: Features) -> list[float]:
+    """The speeds of the copies in a store: the plain one, then the others that the config asks for."""
+    return [1.0] + [speed for speed in dict.fromkeys(features.speeds) if speed != 1.0]
+
+
+def read_utterance(utterance: Utterance, features: Features) -> np.ndarray:
+    """Samples of an utterance at the features' rate: (N,) float32."""
+    return read_audio(utterance.audio, rate=features.rate, channel=features.channel, offset=utterance.offset,
+                      duration=utterance.duration, id=utterance.id)
+
+
+def static_frames(samples: np.ndarray, fbank: Fbank, speed: float = 1.0) -> Tensor:
+    """Frames of samples played `speed` times as fast, the pitch rising with it, as Kaldi perturbs speed."""
+    rate = fbank.features.rate
+    return fbank(resample(samples, rate * speed, rate))
+
+
+def no_moments(features: Features) -> Moments:
+    """The moments of nothing."""
+    zero = torch.zeros(feature_width(features), dtype=torch.float64)
+    return Moments(0, zero, zero)
+
+
+def read_shard(folder: Path, name: str) -> dict[str, Any]:
+    """What a shard says of itself.
+
+    Raises:
+        AsrError: its file is missing or damaged.
+    """
+    return _read_json(folder / f"{name}.json", f"{folder / name}.json: is missing or damaged: run `asr prep` again")
+
+
+def _read_json(path: Path, complaint: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise AsrError(complaint) from None
+    if not isinstance(tree, dict):
+        raise AsrError(complaint)
+    return tree
