@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from sentences import SPLITS, deal, plain
 
 from asr.corpus.records import Utterance, read_manifest, write_manifest
+from asr.corpus.splits import check_splits, describe_splits, run_recipe
 from asr.errors import AsrError
 from asr.files import writing
 
@@ -236,22 +237,10 @@ def _merge(work: list[Job]) -> dict[str, list[Utterance]]:
         for split in others:
             rows[split] = [row for row in rows[split] if row.phones not in heard]
     words = {split: {plain(row.extra["words"]) for row in rows[split]} for split in SPLITS}
-    speakers = {split: {row.speaker for row in rows[split]} for split in SPLITS}
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not words[one] & words[other], f"{one} and {other} share sentences"
-        assert not speakers[one] & speakers[other], f"{one} and {other} share voices"
+    check_splits(rows)
     return rows
-
-
-def describe(rows: dict[str, list[Utterance]]) -> str:
-    """One line a split, and the phones."""
-    lines = []
-    for split in SPLITS:
-        seconds = sum(row.duration or 0 for row in rows[split])
-        lines.append(f"{split:5s} {len(rows[split]):6d} utterances {seconds / 3600:6.2f} h "
-                     f"{len({row.speaker for row in rows[split]}):3d} voices")
-    phones = sorted({phone for split in SPLITS for row in rows[split] for phone in row.phones or ()})
-    return "\n".join([*lines, f"{len(phones)} phones: {' '.join(phones)}"])
 
 
 @click.command()
@@ -270,11 +259,10 @@ def main(out: Path, language: str, sentences: Path | None, train_hours: float, d
          test_utterances: int, noise: float | None, format_: str, seed: int, jobs: int) -> None:
     """Synthesise a corpus into the folder OUT."""
     plan = Plan(language, train_hours, dev_utterances, test_utterances, seed, noise, format_)
-    try:
-        click.echo(describe(prepare(out, plan, sentences, jobs)))
-    except AsrError as error:
-        raise click.ClickException(str(error)) from error
+    rows = prepare(out, plan, sentences, jobs)
+    phones = sorted({phone for split in SPLITS for row in rows[split] for phone in row.phones or ()})
+    click.echo(f"{describe_splits(rows)}\n{len(phones)} phones: {' '.join(phones)}", err=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)
