@@ -4,3 +4,7 @@
     hypothesis = asr.load("model.asr").transcribe("speech.wav")
     print(hypothesis.text)
 """
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch: spinning threads starve other processes

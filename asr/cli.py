@@ -19,6 +19,7 @@ OVERRIDE = click.option("-o", "--override", "overrides", multiple=True, metavar=
                         help="Set a key of the config, e.g. -o decode.beam=4.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
                       help="Where to compute; auto: CUDA if there is one.")
+SCORE_KINDS = ["manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn", "score"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,18 +38,44 @@ def cli() -> None:
 
 @cli.command("score")
 @click.argument("reference", metavar="REF")
-@click.argument("hypothesis", metavar="HYP")
-@click.option("--protocol", default="plain", show_default=True, metavar="NAME", help="What counts as an error.")
-def score_command(reference: str, hypothesis: str, protocol: str) -> None:
-    """Score hypotheses against references.
+@click.argument("hypotheses", metavar="HYP [HYP2]…", nargs=-1, required=True)
+@click.option("--protocol", default="plain", show_default=True, metavar="NAME",
+              help="What is folded, dropped and merged before phones are compared: plain, timit39, timit39-merge-sil, "
+                   "timit39-no-sil, timit48, timit61, or a .yaml file.")
+@click.option("--all-protocols", is_flag=True, help="Show how far the number moves from protocol to protocol.")
+@click.option("-f", "--format", "form", type=click.Choice(["text", "json", "pra", "confusions", "html"]),
+              default="text", show_default=True, help="How the result is shown.")
+@click.option("--compare", "compared", multiple=True, metavar="HYP2",
+              help="Compare with these hypotheses as well: difference, interval, p, matched pairs.")
+@click.option("--by", type=click.Choice(["speaker", "length"]), multiple=True, help="Add a table of PER.")
+@click.option("--boundaries", is_flag=True, help="Measure the times of phones, where both sides have them.")
+@click.option("--samples", type=click.IntRange(100, 1_000_000), default=1000, show_default=True,
+              help="Resamples of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the bootstrap.")
+@click.option("--ref-format", type=click.Choice(SCORE_KINDS), help="What REF is, where that is not found out rightly.")
+@click.option("--hyp-format", type=click.Choice(SCORE_KINDS), help="What the hypotheses are.")
+@click.option("--out", type=FILE, help="Write to this file instead of standard output.")
+def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[str, ...], form: str, out: Path | None,
+                  ref_format: str | None, hyp_format: str | None, **asked: Any) -> None:
+    """Score hypotheses against references: phone error rate, by id, with its 95 % interval.
+
+    REF is a manifest, trn, Kaldi text or data directory, TextGrids, or TIMIT's .PHN; HYP is what `asr decode` writes
+    as jsonl, txt, trn, ctm, kaldi or textgrid. `-` is standard input.
 
     \b
-    Example:
-      asr decode m.asr test.jsonl | asr score test.jsonl -
+    Examples:
+      asr score test.jsonl test.hyp.jsonl --by speaker
+      asr decode m.asr test.jsonl | asr score test.jsonl - --protocol timit39
+      asr score test.jsonl old.jsonl --compare new.jsonl
     """
-    from asr.score import Options, score_files
-    from asr.scoring.protocol import load_protocol
-    click.echo(score_files(reference, hypothesis, Options(load_protocol(protocol))), nl=False)
+    from asr.score import Options, render, score_files
+    options = Options(reference_kind=ref_format, hypothesis_kind=hyp_format, **asked)
+    text = render(score_files(reference, [*hypotheses, *compared], options, bool(compared)), form)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        with writing(out) as file:
+            file.write(text)
 
 
 @cli.command()

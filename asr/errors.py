@@ -11,7 +11,7 @@ class AsrError(Exception):
     """
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 (like SystemExit: no error)
     """A signal asked us to stop, and what was at hand has been saved; the exit code is 128 + its number."""
 
     def __init__(self, signal: int, message: str) -> None:

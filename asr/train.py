@@ -1,0 +1,231 @@
+"""`asr train`: from stores or manifests to a model file, measured by real decoding after every epoch.
+
+The run folder holds `config.yaml`, `log.jsonl`, `model.asr` (the best so far, at the end the average of the best if
+that is better), `epochs/` (the best few), `plots/`, and `last.pt`, from which `--resume` goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.config import Config, dump_config
+from asr.corpus.phones import PhoneSet
+from asr.errors import AsrError
+from asr.files import writing
+from asr.frontend.batches import Loader
+from asr.frontend.fbank import Normaliser, feature_width
+from asr.frontend.store import FeatureSource, open_source
+from asr.model.file import load_model, save_model
+from asr.model.recognizer import Recognizer
+from asr.scoring.score import score
+from asr.search.recognise import recognise
+from asr.training.checkpoint import load_run_state
+from asr.training.distributed import Processes, pick_device, processes
+from asr.training.init import carry_over
+from asr.training.journal import Journal
+from asr.training.loop import Trainer
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains on and is measured by."""
+
+    train: FeatureSource
+    dev: FeatureSource
+    phones: PhoneSet
+    normaliser: Normaliser
+
+
+def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device: str = "auto",
+          resume: bool = False, init: Path | None = None, names: dict[str, str] | None = None) -> dict[str, Any]:
+    """Train a model; gives the figures of the finished model.
+
+    Args:
+        train_path, dev_path: stores of `asr prep`, or manifests
+        run: the run folder
+        resume: go on where a run in this folder stopped; start it if there is none
+        init: a model whose weights to begin with; `names` maps our phones to the model's
+
+    Raises:
+        AsrError: about data, config or run folder
+        Stopped: a signal arrived, the state is saved
+    """
+    where = pick_device(device)
+    with processes(where) as group:
+        data = open_data(config, train_path, dev_path)
+        torch.manual_seed(config.train.seed)
+        network = Recognizer(config, feature_width(config.features), len(data.phones)).to(where)
+        state, remark = _open_run(run, config, resume, group)
+        journal = Journal(run, main=group.main, epochs=config.train.epochs,
+                          resumed_at=state["progress"]["update"] if state else None)
+        if remark:
+            journal.say(remark)
+        if init is not None and state is None:
+            journal.say(f"{init}: {carry_over(network, data.phones, load_model(init), names)}")
+        session = Session(config, data, network, group, run, journal,
+                          {"train": str(train_path), "dev": str(dev_path), "init": str(init) if init else None})
+        try:
+            return session.run_all(state)
+        finally:
+            journal.close()
+
+
+def open_data(config: Config, train_path: Path, dev_path: Path) -> Data:
+    """Open both sets and check one against the other."""
+    source, dev = open_source(train_path, config.features), open_source(dev_path, config.features)
+    for path, found in ((train_path, source), (dev_path, dev)):
+        silent = [u.id for u in found.utterances if not u.phones]
+        if silent:
+            raise AsrError(f"{path}: utterance {silent[0]!r} has no phones ({len(silent)} such in all): "
+                           "transcribe it or take its row out")
+    phones = PhoneSet.of(u.phones or () for u in source.utterances)
+    for utterance in dev.utterances:
+        phones.encode(utterance.phones or (), f"{dev_path}: {utterance.id}")
+    return Data(source, dev, phones, Normaliser.of(source.moments()))
+
+
+def _open_run(run: Path, config: Config, resume: bool, group: Processes) -> tuple[dict[str, Any] | None, str]:
+    """The state to go on from, if any; a new run's folder is made."""
+    state, remark = load_run_state(run)
+    if state is not None and not resume:
+        raise AsrError(f"{run}: holds a run already: add --resume to go on with it, or name another --run")
+    if state is not None and state["config"] != config.model_dump():
+        raise AsrError(f"{run}: was begun with another config: {_difference(state['config'], config.model_dump())}; "
+                       "use that, or name another --run")
+    if group.main:
+        with writing(run / "config.yaml") as file:
+            file.write(dump_config(config))
+    return state, remark
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+    """The first key in which two configs differ."""
+    for key in old:
+        if old[key] != new.get(key):
+            if isinstance(old[key], dict) and isinstance(new.get(key), dict):
+                return _difference(old[key], new[key], f"{prefix}{key}.")
+            return f"{prefix}{key} was {old[key]!r} and is {new.get(key)!r} now"
+    return "it lacks a key"
+
+
+class Session:
+    """One run: a trainer, the measure of its dev set, and the files it leaves."""
+
+    def __init__(self, config: Config, data: Data, network: Recognizer, group: Processes, run: Path,
+                 journal: Journal, sources: dict[str, Any]) -> None:
+        self.config, self.data, self.network, self.group = config, data, network, group
+        self.run, self.journal, self.sources = run, journal, sources
+        self.dev = Loader(data.dev, data.phones, data.normaliser, config, rank=group.rank, world=group.world,
+                          train=False)
+        limit = config.train.dev_utterances or len(data.dev.utterances)
+        self.references = {u.id: u.phones or () for u in data.dev.utterances[:limit]}
+
+    def run_all(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        """Train from the state on, then choose between the best epoch and the average of the best."""
+        data, config = self.data, self.config
+        loader = Loader(data.train, data.phones, data.normaliser, config, rank=self.group.rank, world=self.group.world)
+        trainer = Trainer(self.network, loader, config, self.group, self.run, self.journal, self.measure,
+                          self.epoch_done)
+        if state is not None:
+            trainer.load_state(state)
+            if trainer.progress.done and (self.run / "model.asr").exists():
+                self.journal.say(f"{self.run}: finished already, dev PER {trainer.progress.best:.2f} %")
+                return {"per": trainer.progress.best}
+        self.journal.say(f"{len(data.train.utterances):,} utterances to train on, {len(self.references):,} to measure "
+                         f"by, {len(data.phones) - 1} phones, {self.network.parameters_count():,} weights, "
+                         f"{self.group.world} process(es) on {self.group.device.type}")
+        trainer.train()
+        return self.finish(trainer.progress.history)
+
+    def measure(self) -> dict[str, Any]:
+        """PER of the dev set by real decoding, in percent, with its insertions, deletions and substitutions."""
+        settings = self.config.decode.model_copy(update={"beam": self.config.train.dev_beam, "nbest": 1})
+        self.network.eval()
+        found: dict[str, list[str]] = {}
+        for batch in self.dev.epoch(0):
+            batch = batch.to(self.group.device)
+            for id, best in zip(batch.ids, recognise(self.network, batch.feats, batch.frames, settings), strict=True):
+                found[id] = self.data.phones.decode(best[0].ids) if best else []
+        everything = {id: phones for part in self.group.gather(found) for id, phones in part.items()}
+        total = score(self.references, {id: everything[id] for id in self.references}).total
+        return {"per": round(total.per, 4), "ins": total.insertions, "del": total.deletions,
+                "sub": total.substitutions}
+
+    def epoch_done(self, epoch: int, figures: dict[str, Any]) -> None:
+        """Keep the weights if the epoch is among the best, and draw where attention looked."""
+        self._keep(epoch, figures)
+        if self.config.train.plots:
+            from asr.training.plots import plot_attention
+            plot_attention(self.network, self.data.phones, self.dev, self.config.train.plots,
+                           self.run / "plots" / f"{epoch + 1:03d}")
+
+    def _keep(self, epoch: int, figures: dict[str, Any]) -> None:
+        """`epochs/NNN.asr` of the best few, and the best of them as `model.asr`."""
+        folder = self.run / "epochs"
+        self.save(folder / f"{epoch + 1:03d}.asr", {"epoch": epoch + 1, "dev_per": figures["per"]})
+        history = [entry for entry in _entries(self.run) if (folder / f"{entry['epoch'] + 1:03d}.asr").exists()]
+        ranked = sorted(history, key=lambda entry: (entry["per"], entry["epoch"]))
+        keep = max(1, self.config.train.average)
+        for entry in ranked[keep:]:
+            (folder / f"{entry['epoch'] + 1:03d}.asr").unlink()
+        if ranked and ranked[0]["epoch"] == epoch:
+            self.save(self.run / "model.asr", {"epoch": epoch + 1, "dev_per": figures["per"]})
+
+    def finish(self, history: list[dict[str, Any]]) -> dict[str, Any]:
+        """The average of the best epochs becomes `model.asr` if the dev set says that it is better."""
+        best = min(history, key=lambda entry: (entry["per"], entry["epoch"]))
+        figures = {"per": best["per"], "epoch": best["epoch"] + 1, "averaged": 1}
+        files = sorted((self.run / "epochs").glob("*.asr"))
+        if self.config.train.average > 1 and len(files) > 1:
+            states = [load_model(path).network.state_dict() for path in files]
+            mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+            self.network.load_state_dict(mean)
+            averaged = self.measure()
+            self.journal.say(f"average of {len(files)} epochs: dev PER {averaged['per']:.2f} %")
+            if averaged["per"] <= best["per"]:
+                figures = {"per": averaged["per"], "epoch": best["epoch"] + 1, "averaged": len(files)}
+                if self.group.main:
+                    self.save(self.run / "model.asr", {"dev_per": averaged["per"], "averaged": len(files)})
+        self.journal.log("done", **figures)
+        self.journal.say(f"best dev PER {figures['per']:.2f} %: {self.run / 'model.asr'}")
+        return figures
+
+    def save(self, path: Path, figures: dict[str, Any]) -> None:
+        """Write the network as it stands, with where it comes from."""
+        provenance = {**self.sources, **figures, "utterances": len(self.data.train.utterances),
+                      "seed": self.config.train.seed, "torch": torch.__version__, "machine": platform.machine(),
+                      "date": datetime.date.today().isoformat()}
+        save_model(path, self.network, self.config, self.data.phones, self.data.normaliser, provenance)
+
+
+def _entries(run: Path) -> list[dict[str, Any]]:
+    """The epochs in the log."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["event"] == "epoch"]
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Lines of `our-phone<TAB>its-phone`, for `--init` with other names.
+
+    Raises:
+        AsrError: naming the line that is no pair.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AsrError(f"{path}: cannot be read: {error}") from error
+    names = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.startswith("#"):
+            fields = line.split()
+            if len(fields) != 2:
+                raise AsrError(f"{path}:{number}: expected two phones, ours and the model's, not {line!r}")
+            names[fields[0]] = fields[1]
+    return names
