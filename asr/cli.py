@@ -68,6 +68,7 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
       asr decode m.asr test.jsonl | asr score test.jsonl - --protocol timit39
       asr score test.jsonl old.jsonl --compare new.jsonl
     """
+    from asr.files import writing
     from asr.score import Options, render, score_files
     options = Options(reference_kind=ref_format, hypothesis_kind=hyp_format, **asked)
     text = render(score_files(reference, [*hypotheses, *compared], options, bool(compared)), form)

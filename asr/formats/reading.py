@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from asr.corpus.labels import read_phn
+from asr.corpus.labels import Segments, read_phn
 from asr.corpus.records import Hypothesis, Utterance, read_hypotheses, read_manifest
+from asr.corpus.textgrid import read_textgrid
 from asr.errors import AsrError
 from asr.formats.ctm import is_ctm, read_ctm
 from asr.formats.files import id_of_file
 from asr.formats.text import read_text
-from asr.formats.textgrid import read_textgrid
 from asr.formats.transcript import Transcript
 from asr.formats.trn import read_trn
 
-KINDS = ("manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn")
+KINDS = ("manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn", "score")
 LINES: dict[str, Callable[[str, str], list[Transcript]]] = {"trn": read_trn, "ctm": read_ctm, "text": read_text}
 
 
@@ -27,7 +28,8 @@ def read_transcripts(source: str, kind: str | None = None) -> list[Transcript]:
     """Read utterances from a file, a folder, or standard input (`-`).
 
     Args:
-        source: a manifest, hypotheses as JSON lines, trn, ctm, Kaldi `text` or data directory, TextGrid, .PHN, or a
+        source: a manifest, hypotheses as JSON lines, trn, ctm, Kaldi `text` or data directory, TextGrid, .PHN, a score
+            as JSON, or a
             folder of TextGrids or .PHN files, whose utterances are named by their files (in TIMIT's tree
             `speaker_sentence`).
         kind: one of KINDS; None: by ending and content.
@@ -57,6 +59,8 @@ def kind_of(source: str, text: str) -> str:
     if ending in ("trn", "ctm", "textgrid", "phn"):
         return ending
     first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    if first == "{":
+        return "score"
     if first.startswith("{"):
         return "manifest" if '"audio_filepath"' in first and '"score"' not in first else "jsonl"
     if "ooTextFile" in first:
@@ -71,10 +75,12 @@ def _read(source: str, text: str, kind: str) -> list[Transcript]:
     name = "standard input" if source == "-" else source
     if kind in LINES:
         return LINES[kind](text, name)
+    if kind == "score":
+        return _read_score(text, name)
     if kind == "textgrid":
-        return [read_textgrid(text, name, id_of_file(path))]
+        return [_segments(id_of_file(path), read_textgrid(path))]
     if kind == "phn":
-        return [_phn(path, path.stem, None)]
+        return [_segments(path.stem, read_phn(path))]
     if kind == "manifest" and source != "-":
         return [_of_utterance(utterance, name) for utterance in read_manifest(path)]
     return [_of_hypothesis(hypothesis) for hypothesis in read_hypotheses(path if source != "-" else io.StringIO(text))]
@@ -85,7 +91,7 @@ def _read_folder(folder: Path, kind: str | None) -> list[Transcript]:
     for path in sorted(folder.rglob("*")):
         by_ending.setdefault(path.suffix.lower().lstrip("."), []).append(path)
     if kind in (None, "textgrid") and "textgrid" in by_ending:
-        return [read_textgrid(_text_of(str(path)), str(path), id_of_file(path)) for path in by_ending["textgrid"]]
+        return [_segments(id_of_file(path), read_textgrid(path)) for path in by_ending["textgrid"]]
     if kind in (None, "phn") and "phn" in by_ending:
         return [_timit(path) for path in by_ending["phn"]]
     if kind in (None, "text") and (folder / "text").is_file():
@@ -98,12 +104,11 @@ def _timit(path: Path) -> Transcript:
     name = path.stem.lower()
     if name[:2] in ("sa", "si", "sx") and name[2:].isdigit():
         speaker = path.parent.name.lower().rpartition("-")[2]
-        return _phn(path, f"{speaker}_{name}", speaker)
-    return _phn(path, path.stem, None)
+        return _segments(f"{speaker}_{name}", read_phn(path), speaker)
+    return _segments(path.stem, read_phn(path))
 
 
-def _phn(path: Path, id: str, speaker: str | None) -> Transcript:
-    segments = read_phn(path)
+def _segments(id: str, segments: Segments, speaker: str | None = None) -> Transcript:
     return Transcript(id, segments.phones, segments.times, speaker)
 
 
@@ -137,6 +142,16 @@ def _of_hypothesis(hypothesis: Hypothesis) -> Transcript:
     return Transcript(hypothesis.id, tuple(p.phone for p in phones),
                       tuple((p.start, p.end) for p in phones) if timed or not phones else None,
                       speaker if isinstance(speaker, str) else None)
+
+
+def _read_score(text: str, where: str) -> list[Transcript]:
+    """The hypotheses of a score that `asr score -f json` wrote, as its protocol left them."""
+    try:
+        system, = json.loads(text)["systems"]
+        return [Transcript(row["id"], tuple(row["hypothesis"].split()), None, row["speaker"],
+                           system["protocol"]["digest"]) for row in system["rows"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AsrError(f"{where}: no score of one system, as `asr score -f json` writes it") from None
 
 
 def _text_of(source: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from asr.corpus.records import Hypothesis
 from asr.formats.transcript import Transcript, without_space
 
+_ONE_LINE = str.maketrans("\t\n\r", "   ")
+
 
 def kaldi_line(hypothesis: Hypothesis) -> str:
     """The line of one utterance in a Kaldi `text` file.
@@ -19,8 +21,8 @@ def kaldi_line(hypothesis: Hypothesis) -> str:
 
 
 def txt_line(hypothesis: Hypothesis) -> str:
-    """Id, tab, phones."""
-    return f"{' '.join(hypothesis.id.split())}\t{hypothesis.text}\n"
+    """Id, tab, phones; a tab or line end in the id becomes a space."""
+    return f"{hypothesis.id.translate(_ONE_LINE)}\t{hypothesis.text}\n"
 
 
 def read_text(text: str, where: str) -> list[Transcript]:

@@ -1,4 +1,4 @@
-"""Praat's TextGrid, through praatio: a tier of phones, and one of words where they are known.
+"""Praat's TextGrid, written by praatio: a tier of phones, and one of words where they are known.
 
 The intervals of a tier tile the recording, from 0 to its duration: what is between phones is an interval without a
 label.
@@ -6,14 +6,12 @@ label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from asr.corpus.records import Hypothesis, TimedPhone
+from asr.corpus.records import Hypothesis
 from asr.errors import AsrError
-from asr.formats.transcript import Transcript
 
-PHONE_TIERS = ("phones", "phone", "phon", "segments", "phonemes", "mau")    # in the order they are looked for
 SHORTEST = 1e-4     # seconds: what a phone without extent is given, since Praat has no empty interval
 
 
@@ -67,40 +65,7 @@ def tile(intervals: Sequence[tuple[float, float, str]], duration: float) -> list
     return placed
 
 
-def read_textgrid(text: str, where: str, id: str, tier: str | None = None) -> Transcript:
-    """The phones of a TextGrid: of the tier named, or else of the first whose name says that it holds phones.
-
-    Intervals without a label are no phones, so gaps and blanks are the same.
-
-    Raises:
-        AsrError: it is no TextGrid, or has no such tier.
-    """
-    from praatio.utilities import textgrid_io
-    try:
-        tiers = textgrid_io.parseTextgridStr(text, includeEmptyIntervals=False)["tiers"]
-        found = {t["name"].strip().lower(): t["entries"] for t in reversed(tiers) if t["class"] == "IntervalTier"}
-    except Exception as error:      # praatio lets whatever its parser stumbles over through
-        raise AsrError(f"{where}: no TextGrid: {error or type(error).__name__}") from error
-    names = PHONE_TIERS if tier is None else (tier.lower(),)
-    entries = next((found[name] for name in names if name in found), None)
-    if entries is None:
-        raise AsrError(f"{where}: has no tier named {names[0]!r}: it has {', '.join(map(repr, found)) or 'none'}")
-    return _transcript(id, [(float(start), float(end), label.strip()) for start, end, label in entries])
-
-
-def timed_phones(transcript: Transcript) -> tuple[TimedPhone, ...]:
-    """A transcript's phones with their times; 0 where there are none."""
-    times = transcript.times or ((0.0, 0.0),) * len(transcript.phones)
-    return tuple(TimedPhone(phone, *time) for phone, time in zip(transcript.phones, times, strict=True))
-
-
 def _words(hypothesis: Hypothesis) -> list[dict[str, Any]]:
     words = hypothesis.extra.get("words")
     timed = isinstance(words, list) and all(isinstance(w, dict) and {"word", "start", "end"} <= w.keys() for w in words)
     return words if timed and words else []
-
-
-def _transcript(id: str, entries: Iterable[tuple[float, float, str]]) -> Transcript:
-    labelled = [entry for entry in entries if entry[2]]
-    return Transcript(id, tuple("_".join(label.split()) for _, _, label in labelled),
-                      tuple((start, end) for start, end, _ in labelled))

@@ -15,6 +15,7 @@ class Transcript:
     phones: tuple[str, ...]
     times: tuple[tuple[float, float], ...] | None = None    # (start, end) of each phone, s from the utterance's start
     speaker: str | None = None
+    protocol: str | None = None     # digest of the scoring protocol that the phones went through already
 
 
 def without_space(id: str, form: str) -> str:

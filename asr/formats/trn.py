@@ -13,7 +13,7 @@ from asr.corpus.records import Hypothesis
 from asr.errors import AsrError
 from asr.formats.transcript import Transcript
 
-SPECIAL = "@{}/()%"
+SPECIAL = "@{}/()%\t\n\r"
 _ESCAPE = str.maketrans({character: f"%{ord(character):02X}" for character in SPECIAL})
 _ESCAPED = re.compile("|".join(f"%{ord(character):02X}" for character in SPECIAL))
 _LINE = re.compile(r"(.*?)\s*\(([^()]*)\)\s*")

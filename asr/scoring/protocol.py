@@ -140,8 +140,10 @@ def _fold_of(tree: Mapping[str, Any], path: Path) -> dict[str, str | None] | Non
         return None
     fold: dict[str, str | None] = {}
     for column in (*map(str, tree["from"]), str(tree["to"])):
-        fold |= read_fold(path.parent / tree["table"], column, str(tree["to"]))
-    fold.pop("-", None)     # the mark of a deletion, no phone
+        for phone, target in read_fold(path.parent / tree["table"], column, str(tree["to"])).items():
+            if phone != "-" and fold.setdefault(phone, target) != target:
+                raise AsrError(f"{path}: the table sends {phone!r} to {fold[phone] or '-'} and, by column {column}, "
+                               f"to {target or '-'}: phones folded twice would move again")
     return fold
 
 

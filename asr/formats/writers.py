@@ -1,0 +1,137 @@
+"""Writing hypotheses, in one format or several at once, to standard output, a file or a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.corpus.records import Hypothesis, hypothesis_row
+from asr.errors import AsrError
+from asr.files import writing
+from asr.formats.ctm import ctm_lines
+from asr.formats.files import file_of_id
+from asr.formats.srt import srt
+from asr.formats.text import kaldi_line, txt_line
+from asr.formats.textgrid import textgrid
+from asr.formats.trn import trn_line
+
+Sink = Callable[[Hypothesis], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a hypothesis looks, and what its file is called in a folder."""
+
+    text: Callable[[Hypothesis], str]
+    file: str                   # a name; of a format with a file for each utterance the ending
+    each: bool = False          # a file for each utterance
+    sorted: bool = False        # by id, as sclite and Kaldi want it, so at the end; the others are written as they come
+
+
+def jsonl_line(hypothesis: Hypothesis) -> str:
+    """The JSON object of one utterance, on a line; `read_hypotheses` reads it back."""
+    return json.dumps(hypothesis_row(hypothesis), ensure_ascii=False) + "\n"
+
+
+WRITERS: dict[str, Format] = {
+    "jsonl": Format(jsonl_line, "hypotheses.jsonl"),
+    "txt": Format(txt_line, "hypotheses.txt"),
+    "trn": Format(trn_line, "hypotheses.trn"),
+    "ctm": Format(ctm_lines, "hypotheses.ctm", sorted=True),
+    "kaldi": Format(kaldi_line, "text", sorted=True),
+    "textgrid": Format(textgrid, ".TextGrid", each=True),
+    "srt": Format(srt, ".srt", each=True),
+}
+
+
+def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[str], out: Path | None = None) -> int:
+    """Write hypotheses as they come, and tell how many there were.
+
+    Args:
+        hypotheses: read once; nothing is kept in memory but what a format must sort.
+        formats: names from WRITERS. Several need a folder.
+        out: None for standard output; a file; or a folder (one that exists, or any for several formats or for a
+            format with a file for each utterance). In a folder the files are named by the format or by the id.
+
+    Raises:
+        AsrError: an unknown format, a file that cannot be written, an utterance that a format cannot hold, or more
+            than one of these where a folder is needed. What was whole before stays, a part of a file does not.
+    """
+    names = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
+    for name in names:
+        if name not in WRITERS:
+            raise AsrError(f"-f {name}: no such format: choose among {', '.join(WRITERS)}")
+    if len(names) > 1 and (out is None or out.is_file()):
+        raise AsrError(f"{len(names)} formats ({', '.join(names)}) need a folder: give --out FOLDER")
+    written = 0
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(_sink(name, out, len(names) > 1)) for name in names]
+        for hypothesis in hypotheses:
+            for sink in sinks:
+                sink(hypothesis)
+            written += 1
+    return written
+
+
+def _sink(name: str, out: Path | None, several: bool) -> contextlib.AbstractContextManager[Sink]:
+    """Where the hypotheses of one format go."""
+    form = WRITERS[name]
+    if out is not None and form.each and (several or out.is_dir() or out.suffix.lower() != form.file.lower()):
+        return contextlib.nullcontext(_each_in(out, form))
+    if out is not None and (several or out.is_dir()):
+        out = out / form.file
+    if form.each:
+        return _only_one(name, form, out)
+    return _sorted(form, out) if form.sorted else _live(form, out)
+
+
+def _each_in(folder: Path, form: Format) -> Sink:
+    def write(hypothesis: Hypothesis) -> None:
+        text = form.text(hypothesis)
+        with writing(folder / (file_of_id(hypothesis.id) + form.file)) as file:
+            file.write(text)
+    return write
+
+
+@contextlib.contextmanager
+def _live(form: Format, out: Path | None) -> Iterator[Sink]:
+    """Line by line, flushed, so that whoever reads along sees each at once."""
+    with _opened(out) as write:
+        yield lambda hypothesis: write(form.text(hypothesis))
+
+
+@contextlib.contextmanager
+def _sorted(form: Format, out: Path | None) -> Iterator[Sink]:
+    """All at the end, in the order of the C locale, which is that of UTF-8's bytes."""
+    blocks: list[tuple[bytes, str]] = []
+    with _opened(out) as write:
+        yield lambda hypothesis: blocks.append((hypothesis.id.encode(), form.text(hypothesis)))
+        write("".join(text for _, text in sorted(blocks)))
+
+
+@contextlib.contextmanager
+def _only_one(name: str, form: Format, out: Path | None) -> Iterator[Sink]:
+    """A format with a file for each utterance, to one place: so of one utterance."""
+    texts: list[str] = []
+
+    def write_one(hypothesis: Hypothesis) -> None:
+        if texts:
+            raise AsrError(f"{name} of several utterances needs a folder: give --out FOLDER")
+        texts.append(form.text(hypothesis))
+    with _opened(out) as write:
+        yield write_one
+        write("".join(texts))
+
+
+@contextlib.contextmanager
+def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
+    with writing(out) if out is not None else contextlib.nullcontext(sys.stdout) as file:
+        def write(text: str) -> None:
+            file.write(text)
+            file.flush()
+        yield write

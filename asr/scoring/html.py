@@ -1,0 +1,68 @@
+"""A result as one page of HTML that needs nothing beside it: no script, no font, no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asr.errors import AsrError
+from asr.scoring.align import pairs
+from asr.scoring.confusions import CLASSES, by_class, confusions
+from asr.scoring.pra import kind
+from asr.scoring.report import boundaries_text, interval_line, p_value, per_line
+from asr.scoring.result import GROUPS, Result, System
+from asr.scoring.score import Score, total
+
+SHOWN = 200         # utterances with their alignment, the worst first
+CONFUSED = 30       # pairs of phones
+
+
+def result_html(result: Result) -> str:
+    """The page: for each system the score, tables by speaker and length, confusions, utterances from bad to good.
+
+    Raises:
+        AsrError: Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader
+    except ImportError:
+        raise AsrError("-f html: needs Jinja2: pip install 'asr[report]'") from None
+    environment = Environment(loader=PackageLoader("asr.scoring", "."), autoescape=True, trim_blocks=True,
+                              lstrip_blocks=True)
+    page = environment.get_template("score.html")
+    return page.render(systems=[_system(system) for system in result.systems], pairs=result.pairs,
+                       p_value=p_value) + "\n"
+
+
+def _system(system: System) -> dict[str, Any]:
+    score = system.score
+    return {
+        "name": system.name, "score": score, "per_line": per_line(score.total),
+        "interval": interval_line(system.interval),
+        "boundaries": boundaries_text(system.boundaries) if system.boundaries else "",
+        "groups": [(name, [(group, len(rows), total(rows)) for group, rows in groups(score).items()])
+                   for name, groups in GROUPS.items()],
+        "confused": _confused(score), "classes": _class_matrix(score), "rows": _worst(score),
+        "left_out": max(0, len(score.rows) - SHOWN)}
+
+
+def _confused(score: Score) -> list[tuple[str, str, int]]:
+    counts = confusions(score).most_common()
+    return [(reference or "–", hypothesis or "–", n) for (reference, hypothesis), n in counts
+            if reference != hypothesis][:CONFUSED]
+
+
+def _class_matrix(score: Score) -> tuple[list[str], list[tuple[str, list[tuple[int, float]]]]]:
+    """Names of the columns, and rows of counts with their share of the row, for the shade."""
+    counts = by_class(confusions(score))
+    used: list[str | None] = [*(name for name in CLASSES if any(name in pair for pair in counts)), None]
+    rows = []
+    for reference in used:
+        numbers = [counts[reference, hypothesis] for hypothesis in used]
+        rows.append((reference or "inserted", [(n, n / max(1, sum(numbers))) for n in numbers]))
+    return [name or "deleted" for name in used], rows
+
+
+def _worst(score: Score) -> list[dict[str, Any]]:
+    rows = sorted(score.rows, key=lambda row: (-row.counts.per, -row.counts.errors))[:SHOWN]
+    return [{"row": row, "cells": [(r or "·", h or "·", kind(r, h))
+                                   for r, h in pairs(row.alignment, row.reference, row.hypothesis)]} for row in rows]
