@@ -228,7 +228,7 @@ def _open_file(path: Path, name: str, *, pipes: bool = False) -> Iterator[_Sourc
             raise AsrError(f"{name}: is empty (0 bytes): get it again or take it out")
         else:
             with _decoding(name):
-                yield _checked(_decoder(file, mode.st_size, name), name)
+                yield _decoder(file, mode.st_size, name)
 
 
 def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
@@ -238,9 +238,10 @@ def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
     header, lack, damage = None, 0, ""
     if magic[:4] in RIFF:
         header = read_wav_header(file, name)
+        _check(header.rate, header.channels, name)
         held = max(0, size - header.start)
         file.seek(header.start)
-        if header.size is None and header.plain and header.frame:
+        if header.size is None and header.plain:
             return _WavStream(file, header, held // header.frame)
         lack = max(0, (header.size or 0) - held)
         file.seek(0)
@@ -250,7 +251,9 @@ def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
         damage = "cut off: its last page is missing"
     if lack:
         damage = f"cut off: its header promises {lack:,} bytes more than there are"
-    return _Soundfile(soundfile.SoundFile(file.fileno(), closefd=False), damage)
+    sound = soundfile.SoundFile(file.fileno(), closefd=False)
+    _check(sound.samplerate, sound.channels, name)
+    return _Soundfile(sound, damage)
 
 
 @contextlib.contextmanager
@@ -262,18 +265,18 @@ def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
     if head in RIFF:
         recorder = _Recorder(stream, head)
         header = read_wav_header(recorder, name, head)
-        if header.plain and header.frame:
+        _check(header.rate, header.channels, name)
+        if header.plain:
             frames = None if header.size is None else header.size // header.frame
-            yield _checked(_WavStream(stream, header, frames), name)
+            yield _WavStream(stream, header, frames)
             return
         head = bytes(recorder.heard)
-    with tempfile.TemporaryFile() as copy:
+    with tempfile.TemporaryFile(buffering=0) as copy:
         copy.write(head)
         shutil.copyfileobj(stream, copy)
-        copy.flush()
         copy.seek(0)
         with _decoding(name):
-            yield _checked(_decoder(copy, os.fstat(copy.fileno()).st_size, name), name)
+            yield _decoder(copy, os.fstat(copy.fileno()).st_size, name)
 
 
 class _Recorder:
@@ -288,12 +291,11 @@ class _Recorder:
         return data
 
 
-def _checked(source: _Source, name: str) -> _Source:
-    if not LOWEST_RATE <= source.rate <= HIGHEST_RATE:
-        raise AsrError(f"{name}: its sample rate is {source.rate} Hz: speech needs {LOWEST_RATE} Hz or more")
-    if not 1 <= source.channels <= MOST_CHANNELS:
-        raise AsrError(f"{name}: its header promises {source.channels} channels: that cannot be")
-    return source
+def _check(rate: int, channels: int, name: str) -> None:
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AsrError(f"{name}: its sample rate is {rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise AsrError(f"{name}: its header promises {channels} channels: that cannot be")
 
 
 @contextlib.contextmanager
