@@ -7,6 +7,7 @@ travels along in `extra`. Hypotheses have one object a line: `id`, `text`, `scor
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -81,6 +82,27 @@ def read_manifest(path: Path, *, need_phones: bool = False) -> list[Utterance]:
     if not utterances:
         raise AsrError(f"{path}: holds no utterance")
     return utterances
+
+
+def each_row(path: Path) -> Iterator[tuple[int, Utterance | AsrError]]:
+    """Rows of a manifest by line number, a bad one as the error that `read_manifest` would raise.
+
+    Raises:
+        AsrError: the file cannot be read or is not UTF-8.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AsrError(f"{path}: not UTF-8 text: {error.reason}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            for _, row in _rows_of(io.StringIO(line), str(path)):
+                yield number, _utterance(row, f"{path}:{number}", path.parent)
+        except AsrError as error:
+            yield number, AsrError(str(error).replace(f"{path}:1:", f"{path}:{number}:", 1))
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
