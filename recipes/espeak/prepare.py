@@ -45,6 +45,7 @@ PITCHES = (35, 65)          # … espeak's pitch, 50 is the voice's own …
 RANGES = (30, 70)           # … and its range; dev and test speak as the voice ships: 175, 50, 50
 PEAKS = (0.1, 0.9)          # loudest sample in training, of full scale; dev and test: 0.5
 STAMP = "espeak.json"
+VOICES = HERE / "voices.tsv"
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,18 @@ class Job:
         return self.out / "wav" / self.split / f"{self.voice}.jsonl"
 
 
-def prepare(out: Path, plan: Plan, sentences: Path | None, jobs: int) -> dict[str, list[Utterance]]:
+def prepare(out: Path, plan: Plan, jobs: int, sentences: Path | None = None,
+            voices: Path = VOICES) -> dict[str, list[Utterance]]:
     """Make what is not there yet, and write the three manifests last.
 
     Raises:
         AsrError: the language or a voice is unknown, the folder holds something else, the disk is full, …
     """
-    stamp = {"plan": asdict(plan), "recipe": _recipe_hash(sentences)}
+    stamp = {"plan": asdict(plan), "recipe": _recipe_hash(voices, sentences)}
     if _begin(out, stamp):
         click.echo(f"{out}: up to date", err=True)
         return {split: read_manifest(out / f"{split}.jsonl") for split in SPLITS}
-    work = _jobs(out, plan, sentences)
+    work = _jobs(out, plan, sentences, read_voices(voices))
     _run([job for job in work if not job.part.exists()], len(work), jobs)
     rows = _merge(work)
     for split in SPLITS:
@@ -96,19 +98,34 @@ def prepare(out: Path, plan: Plan, sentences: Path | None, jobs: int) -> dict[st
     return rows
 
 
-def read_voices() -> dict[str, list[str]]:
-    """The voices of each split, from voices.tsv."""
-    lines = (HERE / "voices.tsv").read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith("#")][1:]
-    return {split: [voice for where, voice, _ in rows if where == split] for split in SPLITS}
+def read_voices(path: Path = VOICES) -> dict[str, list[str]]:
+    """The voices of each split, from a table like voices.tsv.
+
+    Raises:
+        AsrError: a split has no voice, or a voice is named twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AsrError(f"{path}: cannot be read: {error}") from error
+    rows = [line.split("\t") for line in lines if line and not line.startswith("#")][1:]
+    voices = {split: [row[1] for row in rows if row[0] == split and len(row) > 1] for split in SPLITS}
+    everyone = [voice for names in voices.values() for voice in names]
+    for split in SPLITS:
+        if not voices[split]:
+            raise AsrError(f"{path}: names no voice for {split}: write lines of 'split<TAB>voice' below a header")
+    if len(set(everyone)) < len(everyone):
+        twice = next(voice for voice in everyone if everyone.count(voice) > 1)
+        raise AsrError(f"{path}: names the voice {twice!r} twice")
+    return voices
 
 
-def _recipe_hash(sentences: Path | None) -> str:
+def _recipe_hash(*more: Path | None) -> str:
     """A checksum of everything beside the options that decides the bytes."""
     files = [HERE / name for name in ("prepare.py", "espeak.py", "sentences.py", "lexicon.txt", "grammar.txt",
-                                      "numbers.txt", "voices.tsv")]
+                                      "numbers.txt")]
     try:
-        contents = b"\0".join(path.read_bytes() for path in [*files, *([sentences] if sentences else [])])
+        contents = b"\0".join(path.read_bytes() for path in [*files, *more] if path)
     except OSError as error:
         raise AsrError(f"{error.filename}: cannot be read: {error.strerror}") from error
     return f"{zlib.crc32(contents):08x}"
@@ -136,8 +153,7 @@ def _begin(out: Path, stamp: dict[str, Any]) -> bool:
     return False
 
 
-def _jobs(out: Path, plan: Plan, sentences: Path | None) -> list[Job]:
-    voices = read_voices()
+def _jobs(out: Path, plan: Plan, sentences: Path | None, voices: dict[str, list[str]]) -> list[Job]:
     # every voice of training fills its share of the hours; each of dev and test says as many sentences as the others
     seconds = {"train": plan.train_hours * 3600 / len(voices["train"]), "dev": np.inf, "test": np.inf}
     totals = {"dev": plan.dev_utterances, "test": plan.test_utterances}
@@ -152,7 +168,7 @@ def _run(jobs: list[Job], total: int, processes: int) -> None:
     """Work in processes that each do one job and end; those that are done stay done whatever happens to the rest."""
     began, heard = time.monotonic(), 0.0
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["numpy", "soundfile", "soxr", "asr.corpus.records"])
+    context.set_forkserver_preload(["__main__", "numpy", "soundfile", "soxr", "asr.corpus.splits"])
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         futures = [pool.submit(speak, job) for job in jobs]
         try:
@@ -248,6 +264,8 @@ def _merge(work: list[Job]) -> dict[str, list[Utterance]]:
 @click.option("--language", default=Plan.language, show_default=True, help="Of espeak-ng: en-us, de, fr, cmn, …")
 @click.option("--sentences", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="One sentence a line; default: composed (English) or numbers (any other language).")
+@click.option("--voices", type=click.Path(path_type=Path, exists=True, dir_okay=False), default=VOICES,
+              help="Table of speakers and their splits; default: the recipe's voices.tsv.")
 @click.option("--train-hours", type=click.FloatRange(min=0.01), default=Plan.train_hours, show_default=True)
 @click.option("--dev-utterances", type=click.IntRange(min=1), default=Plan.dev_utterances, show_default=True)
 @click.option("--test-utterances", type=click.IntRange(min=1), default=Plan.test_utterances, show_default=True)
@@ -255,11 +273,11 @@ def _merge(work: list[Job]) -> dict[str, list[Utterance]]:
 @click.option("--format", "format_", type=click.Choice(["wav", "flac"]), default=Plan.format, show_default=True)
 @click.option("--seed", type=int, default=Plan.seed, show_default=True)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes; default: all cores.")
-def main(out: Path, language: str, sentences: Path | None, train_hours: float, dev_utterances: int,
+def main(out: Path, language: str, sentences: Path | None, voices: Path, train_hours: float, dev_utterances: int,
          test_utterances: int, noise: float | None, format_: str, seed: int, jobs: int) -> None:
     """Synthesise a corpus into the folder OUT."""
     plan = Plan(language, train_hours, dev_utterances, test_utterances, seed, noise, format_)
-    rows = prepare(out, plan, sentences, jobs)
+    rows = prepare(out, plan, jobs, sentences, voices)
     phones = sorted({phone for split in SPLITS for row in rows[split] for phone in row.phones or ()})
     click.echo(f"{describe_splits(rows)}\n{len(phones)} phones: {' '.join(phones)}", err=True)
 
