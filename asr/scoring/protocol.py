@@ -123,14 +123,17 @@ def _read(path: Path) -> Protocol:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AsrError(f"{path}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(tree, dict) or not tree.keys() <= KEYS:
-        unknown = sorted(map(str, tree.keys() - KEYS)) if isinstance(tree, dict) else [repr(tree)[:40]]
-        raise AsrError(f"{path}: no protocol: {unknown[0]!r} is not one of {', '.join(sorted(KEYS))}")
+    if not isinstance(tree, dict):
+        raise AsrError(f"{path}: no protocol: expected keys such as 'table:' and 'drop:', not {tree!r:.40}")
+    if unknown := sorted(map(str, tree.keys() - KEYS)):
+        raise AsrError(f"{path}: no protocol: unknown key {unknown[0]!r}: the known ones are {', '.join(sorted(KEYS))}")
     try:
         splits = tuple(Split(**row) for row in tree.get("splits", ()))
         return Protocol(path.stem, str(tree.get("about", "")), _fold_of(tree, path), _phones(tree, "drop"),
                         _phones(tree, "merge"), _flag(tree, "clamp"), splits)
-    except (TypeError, KeyError) as error:
+    except KeyError as error:
+        raise AsrError(f"{path}: no protocol: a 'table' needs {error} as well") from None
+    except TypeError as error:
         raise AsrError(f"{path}: no protocol: {error}") from None
 
 
