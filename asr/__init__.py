@@ -5,6 +5,22 @@
     print(hypothesis.text)
 """
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.decode import Transcriber
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch: spinning threads starve other processes
+
+
+def load(path: Path | str, *, device: str = "auto") -> Transcriber:
+    """A model that is ready to `transcribe(wav)`; see `asr.decode.Transcriber`."""
+    from asr.decode import Transcriber
+    from asr.model.file import load_model
+    from asr.training.distributed import pick_device
+    model = load_model(Path(path))
+    return Transcriber(model, model.config.decode, pick_device(device))

@@ -323,6 +323,33 @@ def _echo_lines(lines: Iterable[str]) -> None:
         click.echo(line)
 
 
+@cli.command()
+@click.argument("model", type=FILE)
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-f", "--format", "formats", multiple=True, default=["jsonl"], show_default=True,
+              type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi"]),
+              help="Of the output; may be given several times.")
+@click.option("--out", type=FILE, help="File, or folder for several formats; default: standard output.")
+@OVERRIDE
+@DEVICE
+@click.pass_context
+def decode(ctx: click.Context, model: Path, inputs: tuple[str, ...], formats: tuple[str, ...], out: Path | None,
+           overrides: tuple[str, ...], device: str) -> None:
+    """Transcribe audio of any length: files, folders, manifests, stores, or `-` for standard input.
+
+    \b
+      asr decode exp/run/model.asr speech.wav -f txt
+      asr decode exp/run/model.asr test.jsonl | asr score test.jsonl -
+    """
+    from asr import decode as stage
+    from asr.config import override_config
+    from asr.model.file import load_model
+    loaded = load_model(model)
+    settings = override_config(loaded.config, overrides).decode
+    tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device)
+    ctx.exit(1 if tally.failures else 0)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of the user's are one line and exit 1, wrong use exits 2."""
     try:

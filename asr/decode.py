@@ -1,0 +1,265 @@
+"""`asr decode`: from audio to hypotheses, be it a folder of short files or one recording of hours.
+
+Short utterances are searched in batches; recordings longer than `decode.long.after` are read, encoded and searched
+piece by piece, in bounded memory. What fails is named at the end, and never keeps the rest from being done.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from asr import config
+from asr.corpus.records import Hypothesis, TimedPhone, Utterance, read_manifest
+from asr.errors import AsrError
+from asr.formats.writers import write_hypotheses
+from asr.frontend.audio import stream_audio
+from asr.frontend.fbank import FrameStream, prepare_features
+from asr.frontend.store import FeatureSource, OnTheFly, open_source, read_utterance
+from asr.model.file import Model
+from asr.search.blocks import encode_blocks
+from asr.search.health import health, is_poor
+from asr.search.longform import LongSearch, Settled
+from asr.search.recognise import hypothesis_of, recognise, timed_phones
+from asr.training.distributed import pick_device
+
+AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
+AHEAD = 8           # batches of utterances that are sorted by length together
+
+
+@dataclass
+class Tally:
+    """What a run of the decoder did: kept for the last line and the exit code."""
+
+    utterances: int = 0
+    seconds: float = 0.0                                                    # of speech
+    failures: list[tuple[str, str]] = field(default_factory=list)           # id, reason
+    poor: list[str] = field(default_factory=list)                           # ids whose attention went astray
+
+
+@dataclass
+class Heard:
+    """How much of a stream has been heard, and what broke it off."""
+
+    seconds: float = 0.0
+    broken: AsrError | None = None
+
+
+Live = Callable[[str, Sequence[TimedPhone], float], None]     # id, phones that have settled, seconds heard so far
+
+
+class Transcriber:
+    """A model at work."""
+
+    def __init__(self, model: Model, settings: config.Decode, device: torch.device) -> None:
+        self.model, self.settings, self.device = model, settings, device
+        self.network = model.network.to(device)
+        self.features = model.config.features.model_copy(update={"speeds": [1.0]})
+
+    def transcribe(self, audio: Path | str) -> Hypothesis:
+        """One audio file of any length.
+
+        Raises:
+            AsrError: the file cannot be read, or holds too little sound.
+        """
+        tally = Tally()
+        source = OnTheFly([Utterance(Path(audio).stem, Path(audio))], self.features)
+        for hypothesis in self.run(source, tally):
+            return hypothesis
+        raise AsrError(tally.failures[0][1])
+
+    def run(self, source: FeatureSource, tally: Tally, live: Live | None = None) -> Iterator[Hypothesis]:
+        """Hypotheses of all utterances that can be read, in order; `tally` counts what was done and what failed."""
+        waiting: list[int] = []
+        for i, utterance in enumerate(source.utterances):
+            if self._is_long(source, i):
+                yield from self._batches(source, waiting, tally)
+                waiting = []
+                yield from self.long(utterance, tally, live=live)
+            else:
+                waiting.append(i)
+                if len(waiting) == AHEAD * self.settings.batch_size:
+                    yield from self._batches(source, waiting, tally)
+                    waiting = []
+        yield from self._batches(source, waiting, tally)
+
+    def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
+             live: Live | None = None) -> Iterator[Hypothesis]:
+        """One recording of any length, in bounded memory. Of a stream that breaks off, what was heard is given."""
+        network, long, heard = self.network, self.settings.long, Heard()
+        recording: list[Settled] = []
+        try:
+            with torch.inference_mode():
+                blocks = encode_blocks(network, self._frames(utterance, stream, heard), block=long.block,
+                                       margin=long.margin)
+                for piece in LongSearch(network, self.settings).run(blocks):
+                    recording.append(piece)
+                    if live is not None:
+                        live(utterance.id, self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds),
+                             heard.seconds)
+        except AsrError as error:
+            tally.failures.append((utterance.id, str(error)))
+            return
+        if heard.broken is not None:
+            tally.failures.append((utterance.id, str(heard.broken)))
+        yield self._counted(self._joined(utterance, recording, heard.seconds), heard.seconds, tally)
+
+    def _is_long(self, source: FeatureSource, i: int) -> bool:
+        """Whether an utterance is read piece by piece. What cannot be read is found out later."""
+        if not isinstance(source, OnTheFly) or not self.settings.window.on \
+                or self.model.config.attention.kind == "none":
+            return False
+        try:
+            return source.frames(i) * self.features.hop / 1000 > self.settings.long.after
+        except AsrError:
+            return False
+
+    def _frames(self, utterance: Utterance, stream: BinaryIO | None, heard: Heard) -> Iterator[Tensor]:
+        """Normalised features, piece by piece. A recording that breaks off ends here, and is noted as broken."""
+        frames = FrameStream(self.features, self.model.normaliser)
+        rate, channel = self.features.rate, self.features.channel
+        pieces = iter([read_utterance(utterance, self.features)]) if _is_part(utterance) \
+            else stream_audio(stream or utterance.audio, rate=rate, channel=channel, name=utterance.id)
+        try:
+            for samples in pieces:
+                heard.seconds += len(samples) / rate
+                yield frames.push(samples).to(self.device)
+        except AsrError as error:
+            if not heard.seconds:
+                raise
+            heard.broken = error
+        yield frames.finish().to(self.device)
+
+    def _batches(self, source: FeatureSource, numbers: Sequence[int], tally: Tally) -> Iterator[Hypothesis]:
+        """Search short utterances, alike in length together; give them in the order of `numbers`."""
+        feats: dict[int, Tensor] = {}
+        for i in numbers:
+            try:
+                feats[i] = self._features(source, i)
+            except AsrError as error:
+                tally.failures.append((source.utterances[i].id, str(error)))
+        by_length = sorted(feats, key=lambda i: len(feats[i]))
+        done: dict[int, Hypothesis] = {}
+        for first in range(0, len(by_length), self.settings.batch_size):
+            rows = by_length[first:first + self.settings.batch_size]
+            batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
+            lengths = torch.tensor([len(feats[i]) for i in rows], device=self.device)
+            for i, found in zip(rows, recognise(self.network, batch, lengths, self.settings), strict=True):
+                utterance = source.utterances[i]
+                seconds = utterance.duration or self._seconds(len(feats[i]))
+                hypothesis = hypothesis_of(utterance.id, found, self.model.phones, seconds=self.network.seconds,
+                                           duration=seconds)
+                done[i] = self._counted(_with_origin(hypothesis, utterance, seconds), seconds, tally)
+        yield from (done[i] for i in numbers if i in done)
+
+    def _features(self, source: FeatureSource, i: int) -> Tensor:
+        static = source.static(i)
+        if not len(static):
+            raise AsrError(f"{source.utterances[i].audio}: shorter than one window of {self.features.window:g} ms: "
+                           "there is nothing to recognise")
+        return prepare_features(static, self.features, self.model.normaliser)
+
+    def _seconds(self, frames: int) -> float:
+        """The sound that so many frames span."""
+        return ((frames - self.features.end_frame - 1) * self.features.hop + self.features.window) / 1000
+
+    def _joined(self, utterance: Utterance, pieces: Sequence[Settled], seconds: float) -> Hypothesis:
+        """The pieces of a long recording as one hypothesis."""
+        ids = [id for piece in pieces for id in piece.ids]
+        foci = [focus for piece in pieces for focus in piece.foci]
+        log_probs = [value for piece in pieces for value in piece.log_probs]
+        entropies = [value for piece in pieces for value in piece.entropies]
+        signs = health(ids, foci, entropies, seconds=self.network.seconds, ended=pieces[-1].ended)
+        signs["pushed"] = pieces[-1].pushed
+        hypothesis = Hypothesis(utterance.id, self._timed(ids, foci, log_probs, seconds), pieces[-1].score, signs)
+        return _with_origin(hypothesis, utterance, seconds)
+
+    def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],
+               seconds: float) -> tuple[TimedPhone, ...]:
+        return timed_phones(self.model.phones.decode(ids), foci, log_probs, seconds=self.network.seconds,
+                            duration=seconds)
+
+    def _counted(self, hypothesis: Hypothesis, seconds: float, tally: Tally) -> Hypothesis:
+        tally.utterances += 1
+        tally.seconds += seconds
+        if is_poor(hypothesis.health, len(hypothesis.phones)):
+            tally.poor.append(hypothesis.id)
+        return hypothesis
+
+
+def _is_part(utterance: Utterance) -> bool:
+    """Whether an utterance is a stretch of its recording, given by offset and duration."""
+    return bool(utterance.offset) or utterance.duration is not None
+
+
+def _with_origin(hypothesis: Hypothesis, utterance: Utterance, seconds: float) -> Hypothesis:
+    """The hypothesis with what the writers and the scorer want to know of its utterance."""
+    extra = {"audio_filepath": str(utterance.audio), "duration": round(seconds, 4)}
+    if utterance.offset:
+        extra["offset"] = utterance.offset
+    if utterance.speaker is not None:
+        extra["speaker"] = utterance.speaker
+    return replace(hypothesis, extra=extra | hypothesis.extra)
+
+
+def sources(inputs: Sequence[str], features: config.Features) -> Iterator[FeatureSource]:
+    """What the command's inputs stand for: audio files, folders of them, manifests, stores.
+
+    Raises:
+        AsrError: an input is not there, or none of these, or ids clash.
+    """
+    files: list[Path] = []
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir() and (path / "index.json").exists():
+            store = open_source(path, features)
+            yield store
+        elif path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO)
+            if not found:
+                raise AsrError(f"{path}: no audio in this folder ({' '.join(sorted(AUDIO))})")
+            yield OnTheFly([Utterance(str(file.relative_to(path).with_suffix("")), file) for file in found], features)
+        elif path.suffix.lower() in (".jsonl", ".json", ".manifest"):
+            yield OnTheFly(read_manifest(path), features)
+        else:
+            files.append(path)
+    if files:
+        stems = Counter(file.stem for file in files)
+        yield OnTheFly([Utterance(file.stem if stems[file.stem] == 1 else str(file.with_suffix("")), file)
+                        for file in files], features)
+
+
+def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, formats: Sequence[str], out: Path | None,
+           device: str = "auto") -> Tally:
+    """Decode all inputs into the formats named; gives the tally."""
+    transcriber = Transcriber(model, settings, pick_device(device))
+    tally, started = Tally(), time.monotonic()
+    live = _live_text if out is None and list(formats) == ["txt"] else None
+
+    def hypotheses() -> Iterator[Hypothesis]:
+        if "-" in inputs:
+            yield from transcriber.long(Utterance("stdin", Path("-")), tally, sys.stdin.buffer, live)
+        for source in sources([name for name in inputs if name != "-"], transcriber.features):
+            yield from transcriber.run(source, tally, live)
+
+    write_hypotheses(hypotheses(), list(formats), out)
+    taken = time.monotonic() - started
+    print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "
+          f"({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
+    for id, reason in tally.failures:
+        print(f"asr: {id}: {reason}", file=sys.stderr)
+    return tally
+
+
+def _live_text(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:
+    """Phones on standard error while a long recording is being read (the line follows at its end)."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{seconds:7.1f} s  {' '.join(p.phone for p in phones)[-100:]}", end="", file=sys.stderr)

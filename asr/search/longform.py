@@ -1,0 +1,239 @@
+"""Search over a recording of any length, in memory that does not depend on it.
+
+The encoder's frames come in blocks. The beam walks on while the window of every hypothesis lies inside what has been
+encoded; what lies behind all windows is forgotten; phones on which all hypotheses agree are given out and leave the
+beam. Silences longer than the window are stepped over: the decoder is made to emit a phone a step, and has none there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from asr import config
+from asr.model.attention import Gaze, Memory, moved
+from asr.model.recognizer import BLANK, Recognizer
+from asr.search.beam import Beam, Ending, expand, start_beam
+from asr.search.stepper import AttentionStepper, SearchState
+
+SPOKEN = 0.1            # probability of anything but the blank that counts as speech
+STUCK_STEPS = 25        # steps in which the best focus must advance …
+STUCK_SECONDS = 0.4     # … by so much, or it is pushed on
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Phones that will not change any more."""
+
+    ids: list[int]
+    log_probs: list[float]
+    foci: list[float]           # encoder frames from the start of the recording
+    entropies: list[float]
+    score: float                # log probability of the whole hypothesis, on the last piece
+    encoded: int                # encoder frames heard so far
+    ended: str = ""             # "eos" or "limit" on the last piece
+    pushed: int = 0             # times that the focus had to be pushed on, so far
+
+
+class LongSearch:
+    """One recording, searched as it arrives."""
+
+    def __init__(self, network: Recognizer, settings: config.Decode) -> None:
+        if not settings.window.on or network.decoder.attention.__class__.__name__ == "FinalState":
+            raise ValueError("long input needs the attention's window")
+        self.network, self.settings = network, settings
+        self.stepper = AttentionStepper(network, settings)
+        self.origin = 0             # encoder frame that column 0 of the memory stands for
+        self.encoded = 0            # frames encoded so far
+        self.complete = False       # the recording has ended
+        self.speech = torch.zeros(0, dtype=torch.bool)      # of the memory's frames: whether anything is said there
+        self.pushed = 0
+        self.progress: list[float] = []     # the best hypothesis's focus at each of the last steps
+        self.best_end: tuple[Ending, Beam[SearchState], Tensor] | None = None
+
+    @torch.inference_mode()
+    def run(self, blocks: Iterable[Tensor]) -> Iterator[Settled]:
+        """Encoder frames (n, D), block by block → phones as they settle, the last piece with `ended` set."""
+        source = iter(blocks)
+        state = self._begin(source)
+        if state is None:
+            yield Settled([], [], [], [], 0.0, 0, "eos")
+            return
+        beam = start_beam(state, 1, state.memory.values.device)
+        steps, given = 0, 0
+        while True:
+            beam = self._supply(beam, source)
+            if self.complete and steps > self.settings.longest * self.encoded * self.network.seconds + 10:
+                yield self._last(beam, "limit")
+                return
+            before = beam
+            may_end = torch.tensor([self.complete], device=beam.scores.device)
+            beam, endings, notes = expand(self.stepper, beam, self.settings.beam, self.settings.length_bonus, may_end)
+            steps += 1
+            beam.notes[:, :, -1, 0] += self.origin          # foci are told in frames of the recording
+            notes[:, :, 0] += self.origin
+            for ending in endings:
+                if self.best_end is None or ending.score > self.best_end[0].score:
+                    self.best_end = ending, before, notes
+            if self.best_end is not None and self.best_end[0].score >= float(beam.scores[0, 0]):
+                yield self._last(beam, "eos")
+                return
+            beam = self._unstick(self._over_silence(beam))
+            if self.best_end is None:
+                beam, settled = self._settle(beam)
+                if settled is not None:
+                    given += len(settled.ids)
+                    yield settled
+
+    # Memory: grows at the front, is forgotten behind.
+
+    def _begin(self, source: Iterator[Tensor]) -> SearchState | None:
+        first = next(source, None)
+        if first is None or len(first) == 0:
+            return None
+        self.encoded = len(first)
+        lengths = torch.tensor([len(first)], device=first.device)
+        memory = self.network.decoder.attention.remember(first.unsqueeze(0), lengths)
+        state = self.stepper.start(memory)
+        self.speech = self._speech(first, state.ctc_log_probs)
+        return state
+
+    def _supply(self, beam: Beam[SearchState], source: Iterator[Tensor]) -> Beam[SearchState]:
+        """Encode on until every live window lies inside the memory; forget what lies behind all of them."""
+        window = self.stepper.aids.window
+        assert window is not None
+        foci = self._foci(beam)
+        ahead = int(foci.max()) + window.ahead + 1
+        behind = int(foci.min()) - window.width
+        while not self.complete and ahead >= beam.state.memory.values.size(1):
+            block = next(source, None)
+            if block is None:
+                self.complete = True
+            elif len(block):
+                beam = replace(beam, state=self._extended(beam.state, block))
+                self.encoded += len(block)
+        if behind > window.width:
+            beam = replace(beam, state=self._forgotten(beam.state, behind))
+            self.origin += behind
+            self.speech = self.speech[behind:]
+            self.progress = [focus - behind for focus in self.progress]
+        return beam
+
+    def _extended(self, state: SearchState, block: Tensor) -> SearchState:
+        lengths = torch.tensor([len(block)], device=block.device)
+        new = self.network.decoder.attention.remember(block.unsqueeze(0), lengths)
+        memory = Memory(torch.cat([state.memory.values, new.values], dim=1),
+                        torch.cat([state.memory.keys, new.keys], dim=1), state.memory.lengths + lengths)
+        log_probs = state.ctc_log_probs
+        more = self.network.ctc_log_probs(new) if log_probs is not None else None
+        self.speech = torch.cat([self.speech, self._speech(block, more)])
+        gaze = state.decoder.gaze
+        if gaze.first is None:      # before the first step the weights cover the memory
+            gaze = Gaze(torch.nn.functional.pad(gaze.weights, (0, len(block))), None)
+        joined = torch.cat([log_probs, more], dim=1) if log_probs is not None and more is not None else None
+        return replace(state, memory=memory, ctc_log_probs=joined, decoder=replace(state.decoder, gaze=gaze))
+
+    def _forgotten(self, state: SearchState, frames: int) -> SearchState:
+        memory, gaze = moved(state.memory, state.decoder.gaze, frames)
+        forward = state.forward
+        if forward is not None:
+            forward = replace(forward, first=forward.first - frames)
+        log_probs = None if state.ctc_log_probs is None else state.ctc_log_probs[:, frames:]
+        return replace(state, memory=memory, ctc_log_probs=log_probs, forward=forward,
+                       decoder=replace(state.decoder, gaze=gaze))
+
+    # The focus: over silences, and on when it is stuck.
+
+    def _speech(self, values: Tensor, log_probs: Tensor | None) -> Tensor:
+        """(n,) whether something is said in a frame, by the CTC branch; without one, always."""
+        if log_probs is None:
+            if self.network.ctc is None:
+                return torch.ones(len(values), dtype=torch.bool)
+            log_probs = self.network.ctc(values).float().log_softmax(-1).unsqueeze(0)
+        return (1 - log_probs[0, :, BLANK].exp() > SPOKEN).cpu()
+
+    def _foci(self, beam: Beam[SearchState]) -> Tensor:
+        """Foci of the live hypotheses, in frames of the memory."""
+        foci = beam.state.decoder.gaze.focus(self.settings.window.centre)
+        live = beam.scores.isfinite()
+        return foci[live] if bool(live.any()) else foci.flatten()
+
+    def _over_silence(self, beam: Beam[SearchState]) -> Beam[SearchState]:
+        """Move each focus behind which a whole window is silent to just before the next speech that is known of."""
+        window = self.stepper.aids.window
+        assert window is not None
+        gaze = beam.state.decoder.gaze
+        foci = gaze.focus(self.settings.window.centre)[0].tolist()
+        S = len(self.speech)
+        reach = int(self._foci(beam).min())
+        if bool(self.speech[max(0, reach + 2):reach + window.ahead].any()):
+            return beam
+        shifts = []
+        for focus in foci:
+            spoken = self.speech[max(0, focus + 2):].nonzero()
+            following = max(0, focus + 2) + int(spoken[0]) if len(spoken) else S
+            near = max(2, window.ahead // 4)
+            shifts.append(max(0, following - near - focus) if following - focus >= window.ahead else 0)
+        if self.complete:       # the end must stay in view
+            shifts = [max(0, min(shift, S - 1 - focus)) for shift, focus in zip(shifts, foci, strict=True)]
+        return self._shifted(beam, torch.tensor([shifts], device=gaze.weights.device))
+
+    def _unstick(self, beam: Beam[SearchState]) -> Beam[SearchState]:
+        """Push the focus on when the best hypothesis says phone after phone about the same spot."""
+        self.progress.append(float(beam.state.decoder.gaze.focus(self.settings.window.centre)[0, 0]))
+        self.progress = self.progress[-STUCK_STEPS:]
+        window = self.stepper.aids.window
+        assert window is not None
+        at_end = self.complete and self.progress[-1] >= len(self.speech) - 1 - window.ahead
+        if len(self.progress) < STUCK_STEPS or at_end \
+                or (self.progress[-1] - self.progress[0]) * self.network.seconds > STUCK_SECONDS:
+            return beam
+        self.pushed += 1
+        self.progress = []
+        return self._shifted(beam, torch.full_like(beam.ids[:, :, -1], window.ahead // 2))
+
+    def _shifted(self, beam: Beam[SearchState], frames: Tensor) -> Beam[SearchState]:
+        """Every gaze moved ahead by its number of frames (1, K)."""
+        gaze = beam.state.decoder.gaze
+        if gaze.first is None or not bool(frames.any()):
+            return beam
+        decoder = replace(beam.state.decoder, gaze=Gaze(gaze.weights, gaze.first + frames))
+        return replace(beam, state=replace(beam.state, decoder=decoder))
+
+    # Phones: given out once all hypotheses agree on them.
+
+    def _settle(self, beam: Beam[SearchState]) -> tuple[Beam[SearchState], Settled | None]:
+        """Give out the prefix that all live hypotheses share; where none settles for long, the best decides."""
+        live = beam.scores[0].isfinite()
+        same = (beam.ids[0] == beam.ids[0, :1]).cumprod(dim=1)              # (K, u)
+        length = beam.ids.size(2)
+        overdue = length - self.settings.long.settle
+        if overdue > 0:
+            live &= same[:, overdue - 1] > 0
+            beam = replace(beam, scores=beam.scores.masked_fill(~live.unsqueeze(0), -math.inf))
+        agreed = min(int(same[live].sum(dim=1).min()), length - 1)          # one phone stays: the last
+        if agreed < 1:
+            return beam, None
+        settled = self._piece(beam.ids[0, 0], beam.log_probs[0, 0], beam.notes[0, 0], agreed)
+        return replace(beam, ids=beam.ids[:, :, agreed:], log_probs=beam.log_probs[:, :, agreed:],
+                       notes=beam.notes[:, :, agreed:]), settled
+
+    def _last(self, beam: Beam[SearchState], ended: str) -> Settled:
+        """What is left when the search is over."""
+        if self.best_end is not None:
+            ending, before, notes = self.best_end
+            row = ending.row
+            every = torch.cat([before.notes[0, row], notes[0, row].unsqueeze(0)])
+            return Settled(before.ids[0, row].tolist(), [*before.log_probs[0, row].tolist(), ending.log_prob],
+                           every[:, 0].tolist(), every[:, 1].tolist(), ending.score, self.encoded, "eos", self.pushed)
+        piece = self._piece(beam.ids[0, 0], beam.log_probs[0, 0], beam.notes[0, 0], beam.ids.size(2))
+        return replace(piece, ended=ended, score=float(beam.scores[0, 0]))
+
+    def _piece(self, ids: Tensor, log_probs: Tensor, notes: Tensor, count: int) -> Settled:
+        """The first `count` phones of a hypothesis."""
+        return Settled(ids[:count].tolist(), log_probs[:count].tolist(), notes[:count, 0].tolist(),
+                       notes[:count, 1].tolist(), 0.0, self.encoded, pushed=self.pushed)
