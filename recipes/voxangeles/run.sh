@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Single words in many languages, IPA: a check of labels and times, not of accuracy.
+#
+#   recipes/voxangeles/run.sh /path/to/voxangeles [FOLDER]
+#
+# FOLDER: exp/voxangeles, seen from the repository.
+# Run again, it does only what is not done yet. CONFIG names another config than conf/voxangeles.yaml.
+set -euo pipefail
+corpus=$(realpath -- "${1:?the corpus: recipes/voxangeles/run.sh /path/to/voxangeles [FOLDER]}")
+cd "$(dirname "$0")/../.."
+. tools/setup
+. tools/stage
+PATH=$PWD/.venv/bin:$PATH
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE    # two processes of one thread beat one of two (see the README)
+
+exp=${2:-exp/voxangeles}
+config=${CONFIG:-conf/voxangeles.yaml}
+DONE=$exp/.done
+train=(asr train)
+if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && [ "$(cores)" -ge 2 ]; then
+    train=(torchrun --standalone --nproc-per-node 2 -m asr train)
+fi
+
+DEPENDS=$(echo recipes/voxangeles/*.py)
+stage prepare python recipes/voxangeles/prepare.py "$corpus" "$exp/data"
+DEPENDS=$config
+for split in train dev test; do
+    stage "prep-$split" asr prep "$exp/data/$split.jsonl" "$exp/$split" --config "$config" -j "$(cores)"
+done
+OUTPUT=$exp/run stage train "${train[@]}" --config "$config" \
+    --train "$exp/train" --dev "$exp/dev" --run "$exp/run" --resume
+stage decode asr decode "$exp/run/model.asr" "$exp/test" --out "$exp/run/test.hyp.jsonl"
+asr score "$exp/data/test.jsonl" "$exp/run/test.hyp.jsonl" | tee "$exp/score.txt"

@@ -1,0 +1,126 @@
+"""Write a RESULTS.md from run folders: mean, spread and interval of each config over its seeds.
+
+    python tools/results.py data/test.jsonl exp/timit/*/seed* --protocol timit39 --title TIMIT --out RESULTS.md
+
+A run folder holds `model.asr` and the hypotheses, `test.hyp.jsonl`. Folders `NAME/seedN` are the seeds of NAME.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from asr.corpus.records import Utterance, read_hypotheses, read_manifest
+from asr.errors import AsrError
+from asr.files import writing
+from asr.model.file import load_header
+from asr.scoring.protocol import load_protocol
+from asr.scoring.report import per_line
+from asr.scoring.score import Score, score, total
+from asr.scoring.significance import interval
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model, scored by each protocol."""
+
+    name: str
+    folder: str
+    provenance: Mapping[str, object]
+    scores: Mapping[str, Score]         # by protocol
+
+
+def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], protocols: Sequence[str]) -> Run:
+    """Score the hypotheses of a run folder."""
+    found = {hypothesis.id: hypothesis.text.split() for hypothesis in read_hypotheses(folder / hypotheses)}
+    spoken = {utterance.id: utterance.phones or () for utterance in references}
+    speakers = {utterance.id: utterance.speaker for utterance in references if utterance.speaker is not None}
+    scores = {name: score(spoken, found, load_protocol(name), speakers) for name in protocols}
+    name = folder.parent.name if folder.name.startswith("seed") else folder.name
+    shown = f"{name}/{folder.name}" if name != folder.name else name
+    return Run(name, shown, load_header(folder / "model.asr").provenance, scores)
+
+
+def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: str) -> str:
+    """The page: a table over seeds, a table of runs, and where it was made."""
+    names = list(dict.fromkeys(run.name for run in runs))
+    first = runs[0].scores[protocols[0]]
+    lines = [f"# {title}: results", "", "Written by `tools/results.py` from run folders; not edited by hand.", "",
+             f"Test set: {len(first.rows):,} utterances, "
+             f"{len({row.speaker for row in first.rows} - {None}):,} speakers. PER in per cent, S + D + I over all "
+             "reference phones.", "",
+             "| config | protocol | seeds | mean PER | spread (sd) | lowest to highest | 95 % interval |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name in names:
+        for protocol in protocols:
+            scores = [run.scores[protocol] for run in runs if run.name == name]
+            lines.append(_summary(name, protocol, scores))
+    lines += ["", "The interval is a bootstrap over speakers, the seeds taken together: it says how far the number "
+              "moves with the test set, the spread how far with the seed.", "",
+              "| run | seed | dev PER | " + " | ".join(f"`{protocol}`" for protocol in protocols) + " | trained |",
+              "| --- | --- | --- |" + " --- |" * len(protocols) + " --- |"]
+    for run in runs:
+        p = run.provenance
+        cells = [run.folder, str(p.get("seed", "")), str(p.get("dev_per", "")),
+                 *(f"`{per_line(run.scores[protocol].total)}`" for protocol in protocols), str(p.get("date", ""))]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Commit {commit()}; command `{command}`; {machine()}.", ""]
+    return "\n".join(lines)
+
+
+def _summary(name: str, protocol: str, scores: Sequence[Score]) -> str:
+    pers = [one.total.per for one in scores]
+    rows = tuple(replace(row, id=f"{row.id} {seed}") for seed, one in enumerate(scores) for row in one.rows)
+    bounds = interval(Score(rows, total(rows), scores[0].protocol))
+    sd = f"{statistics.stdev(pers):.2f}" if len(pers) > 1 else "-"
+    span = f"{min(pers):.2f} to {max(pers):.2f}" if len(pers) > 1 else "-"
+    trust = f"{bounds.low:.2f} to {bounds.high:.2f}" if bounds else "-"
+    return f"| {name} | {protocol} | {len(pers)} | **{statistics.fmean(pers):.2f}** | {sd} | {span} | {trust} |"
+
+
+def commit() -> str:
+    """The commit of the code, and whether it was changed since."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False,
+                              cwd=Path(__file__).parent).stdout.strip()
+    name = git("rev-parse", "--short", "HEAD") or "not known"
+    return f"{name} with changes" if git("status", "--porcelain", "--untracked-files=no") else name
+
+
+def machine() -> str:
+    """What computed it."""
+    import torch
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, no GPU"
+
+
+@click.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--protocol", "protocols", multiple=True, default=["plain"], help="May be given more than once.")
+@click.option("--hyp", default="test.hyp.jsonl", show_default=True, help="The hypotheses' file in each run folder.")
+@click.option("--title", default="Results", show_default=True)
+@click.option("--command", default="", help="The command that made the runs.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(reference: Path, runs: tuple[Path, ...], protocols: tuple[str, ...], hyp: str, title: str, command: str,
+         out: Path) -> None:
+    """Write a RESULTS.md from run folders."""
+    try:
+        references = read_manifest(reference)
+        page = results(title, [read_run(run, hyp, references, protocols) for run in runs], protocols, command)
+        with writing(out) as file:
+            file.write(page)
+    except AsrError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
