@@ -10,12 +10,13 @@ import pytest
 
 from asr.corpus.records import TimedPhone
 from asr.errors import AsrError
-from asr.scoring.align import align, pairs
+from asr.scoring.align import pairs
 from asr.scoring.boundaries import boundaries
 from asr.scoring.confusions import by_class, classify, confusions, confusions_text
 from asr.scoring.pra import COLUMNS, pra
 from asr.scoring.protocol import Protocol, load_protocol
 from asr.scoring.score import Counts, by_length, by_speaker, score
+from asr.scoring.significance import interval
 
 
 def edit_distance(reference, hypothesis):
@@ -104,9 +105,9 @@ def test_an_hour_in_one_utterance_aligns_within_a_second():
     phones = [f"p{i}" for i in range(40)]
     reference = rng.choices(phones, k=36_000)
     hypothesis = [rng.choice(phones) if rng.random() < 0.1 else phone for phone in reference if rng.random() > 0.1]
-    start = time.perf_counter()
+    start = time.process_time()
     result = score({"hour": reference}, {"hour": hypothesis})
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert 15 < result.total.per < 20
 
 
@@ -117,13 +118,13 @@ def test_a_hypothesis_ten_times_too_long_is_mostly_insertions():
     assert result.total.per == 900
 
 
-def test_ten_thousand_alignments_take_little_more_than_a_second():
+def test_many_utterances_are_scored_and_resampled_quickly():
     rng = random.Random(4)
-    references = [rng.choices("abcdefghij", k=40) for _ in range(10_000)]
-    hypotheses = [[rng.choice("abcdefghij") if rng.random() < 0.2 else phone for phone in r] for r in references]
-    start = time.perf_counter()
-    assert len(align(references, hypotheses)) == 10_000
-    assert time.perf_counter() - start < 1.2
+    references = {str(i): rng.choices("abcdefghij", k=40) for i in range(1000)}
+    hypotheses = {id: [rng.choice("abcdefghij") if rng.random() < 0.2 else p for p in r] for id, r in references.items()}
+    start = time.process_time()
+    assert interval(score(references, hypotheses), samples=1000).units == 1000
+    assert time.process_time() - start < 2
 
 
 def test_scoring_imports_no_torch():
