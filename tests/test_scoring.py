@@ -18,6 +18,8 @@ from asr.scoring.protocol import Protocol, load_protocol
 from asr.scoring.score import Counts, by_length, by_speaker, score
 from asr.scoring.significance import interval
 
+split = str.split     # phones of a text
+
 
 def edit_distance(reference, hypothesis):
     """By the book: Wagner and Fischer's table."""
@@ -29,7 +31,7 @@ def edit_distance(reference, hypothesis):
     return row[-1]
 
 
-def random_set(seed, utterances=60, phones="a b c aɪ t͡ʃ".split()):
+def random_set(seed, utterances=60, phones=("a", "b", "c", "aɪ", "t͡ʃ")):
     rng = random.Random(seed)
     draw = lambda: {f"u{i}": rng.choices(phones, k=rng.randrange(12)) for i in range(utterances)}  # noqa: E731
     return draw(), draw()
@@ -112,7 +114,7 @@ def test_an_hour_in_one_utterance_aligns_within_a_second():
 
 
 def test_a_hypothesis_ten_times_too_long_is_mostly_insertions():
-    reference = "a b c d".split() * 25
+    reference = split("a b c d") * 25
     result = score({"loop": reference}, {"loop": reference * 10})
     assert result.total == Counts(phones=100, insertions=900)
     assert result.total.per == 900
@@ -121,7 +123,8 @@ def test_a_hypothesis_ten_times_too_long_is_mostly_insertions():
 def test_many_utterances_are_scored_and_resampled_quickly():
     rng = random.Random(4)
     references = {str(i): rng.choices("abcdefghij", k=40) for i in range(1000)}
-    hypotheses = {id: [rng.choice("abcdefghij") if rng.random() < 0.2 else p for p in r] for id, r in references.items()}
+    hypotheses = {id: [rng.choice("abcdefghij") if rng.random() < 0.2 else phone for phone in phones]
+                  for id, phones in references.items()}
     start = time.process_time()
     assert interval(score(references, hypotheses), samples=1000).units == 1000
     assert time.process_time() - start < 2
@@ -155,7 +158,7 @@ def test_phones_have_classes(phones, classes):
 
 
 def test_confusions_are_printed_as_pairs_and_matrices():
-    result = score({"a": "s iy t ae iy".split()}, {"a": "sh iy ae iy n".split()})
+    result = score({"a": split("s iy t ae iy")}, {"a": split("sh iy ae iy n")})
     assert confusions_text(result) == """\
 count  reference  hypothesis  of reference
     1          -           n             -
@@ -181,7 +184,7 @@ ins         .   .  1  .   .  .
 
 
 def test_the_aligned_print_shows_every_edit():
-    result = score({"u 1": "sil k æ t".split(), "e": []}, {"u 1": "k ẽ t s".split(), "e": []}, speakers={"u 1": "kim"})
+    result = score({"u 1": split("sil k æ t"), "e": []}, {"u 1": split("k ẽ t s"), "e": []}, speakers={"u 1": "kim"})
     assert pra(result) == """\
 id: (u 1)
 speaker: kim

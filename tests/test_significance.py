@@ -169,7 +169,7 @@ def test_scores_that_mean_different_things_are_not_compared():
     references = {"a": ["x"], "b": ["y"]}
     plain = score(references, references)
     folded = score(references, references, Protocol("mine", fold={"x": "x", "y": "y"}))
-    with pytest.raises(AsrError, match=f"scores of protocols plain \\({PLAIN.digest}\\) and mine .* cannot be compared"):
+    with pytest.raises(AsrError, match=f"protocols plain .{PLAIN.digest}. and mine .* cannot be compared"):
         compare(plain, folded)
     other = score({"a": ["x"], "b": ["z"]}, references)
     with pytest.raises(AsrError, match="different references, for instance of 'b'"):
