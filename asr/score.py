@@ -49,6 +49,8 @@ def score_files(reference: str, hypotheses: Sequence[str], options: Options, com
         raise AsrError("-: standard input can be read once only: give files for the others")
     protocol = load_protocol(options.protocol)
     references = _by_id(reference, options.reference_kind)
+    for transcript in references.values():      # a phone that the protocol does not know is the references' fault here
+        protocol(transcript.phones, f"{reference}: {transcript.id}")
     systems = [_system(reference, references, name, protocol, options) for name in hypotheses]
     return Result(tuple(systems), compare_all(systems, options.samples, options.seed) if compared else ())
 
@@ -75,7 +77,10 @@ def render(result: Result, form: str) -> str:
 def _system(reference: str, references: Transcripts, name: str, protocol: Protocol, options: Options) -> System:
     hypotheses = _by_id(name, options.hypothesis_kind)
     _check_protocol(hypotheses, name, protocol)
-    scored = _score(references, hypotheses, protocol, name)
+    try:
+        scored = _score(references, hypotheses, protocol)
+    except AsrError as error:
+        raise AsrError(f"{name}: {error}") from None
     system = System("standard input" if name == "-" else name, scored, interval(scored, options.samples, options.seed),
                     by=options.by)
     if options.boundaries:
@@ -83,12 +88,9 @@ def _system(reference: str, references: Transcripts, name: str, protocol: Protoc
     return _elsewhere(system, references, hypotheses, name) if options.all_protocols else system
 
 
-def _score(references: Transcripts, hypotheses: Transcripts, protocol: Protocol, name: str) -> Score:
+def _score(references: Transcripts, hypotheses: Transcripts, protocol: Protocol) -> Score:
     speakers = {t.id: t.speaker for side in (hypotheses, references) for t in side.values() if t.speaker is not None}
-    try:
-        return score(_phones(references), _phones(hypotheses), protocol, speakers)
-    except AsrError as error:
-        raise AsrError(f"{name}: {error}") from None
+    return score(_phones(references), _phones(hypotheses), protocol, speakers)
 
 
 def _elsewhere(system: System, references: Transcripts, hypotheses: Transcripts, name: str) -> System:
@@ -99,7 +101,7 @@ def _elsewhere(system: System, references: Transcripts, hypotheses: Transcripts,
     for protocol in [*map(load_protocol, names), *([] if own.name in names else [own])]:
         try:
             _check_protocol(hypotheses, name, protocol)
-            found.append(_score(references, hypotheses, protocol, name))
+            found.append(_score(references, hypotheses, protocol))
         except AsrError as error:
             unknown.append(protocol.name)
             reason = reason or str(error)

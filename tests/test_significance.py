@@ -154,6 +154,16 @@ def test_mapsswe_is_the_paired_t_statistic_of_the_segments_taken_as_normal():
     assert p == pytest.approx(2 * scipy.stats.norm.sf(abs(statistic)))
 
 
+@pytest.mark.parametrize(("segments", "p"), [(1, 1.0), (2, 0.5), (5, 1 / 16), (2000, 1e-300)])
+def test_segments_that_all_differ_by_one_are_a_sign_test(segments, p):
+    references = {str(i): ["a"] for i in range(segments)}
+    right, wrong = score(references, references), score(references, {id: ["b"] for id in references})
+    n, z, found = mapsswe(wrong, right)
+    assert (n, found) == (segments, p)
+    assert 2 * scipy.stats.norm.sf(z) == pytest.approx(p)
+    assert mapsswe(right, wrong) == (n, -z, found)
+
+
 def test_holm_is_the_closed_test_of_bonferroni_corrections():
     """An hypothesis falls if every set of hypotheses that holds it falls by Bonferroni (Marcus, Peritz, Gabriel)."""
     rng = random.Random(5)

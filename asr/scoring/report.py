@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from asr.scoring.result import Pair, Result, System
     from asr.scoring.significance import Interval
 
+FEW = 10            # units below which a bootstrap interval is rough
+SEGMENTS = 30       # segments below which MAPSSWE's normal approximation is
+
 
 def result_text(result: Result) -> str:
     """Tables that were asked for, then each system's summary, then the comparisons."""
@@ -55,8 +58,9 @@ def interval_line(interval: Interval | None) -> str:
     """The interval in words."""
     if interval is None:
         return "95 % interval: none, there are not two utterances to resample"
+    rough = ", so few that it is rough" if interval.units < FEW else ""
     return (f"95 % interval {interval.low:.1f} to {interval.high:.1f} "
-            f"({interval.samples:,} resamples of {interval.units:,} {interval.unit})")
+            f"({interval.samples:,} resamples of {interval.units:,} {interval.unit}{rough})")
 
 
 def group_table(groups: Mapping[str, Sequence[Row]], name: str) -> str:
@@ -101,9 +105,12 @@ def pairs_text(pairs: Sequence[Pair]) -> str:
     text = table(lines, ("first", "second", "difference", "95 % interval", "p", "p Holm", "segments", "z", "p MAPSSWE",
                          "p Holm"), left=2)
     unit = pairs[0].comparison.interval
+    rough = unit.units < FEW or any(pair.comparison.segments < SEGMENTS for pair in pairs)
+    if rough:
+        text += f"note: fewer than {FEW} {unit.unit} or {SEGMENTS} segments: do not build on these p\n"
     return text + ("difference: PER of the first minus PER of the second; negative: the first is better\n"
                    f"interval and p: {unit.samples:,} paired resamples of {unit.units:,} {unit.unit}; MAPSSWE: "
-                   "matched pairs of segments; p Holm: corrected for all comparisons\n")
+                   "matched pairs of segments\np Holm: corrected for all comparisons\n")
 
 
 def p_value(p: float) -> str:

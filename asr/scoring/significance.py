@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from asr.errors import AsrError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 1000
 BLOCK = 2_000_000       # drawn indices held at a time
+TINY = 1e-300           # where a p would leave the range of numbers
 BUFFER = 2              # phones in a row that both systems must get right between two segments (Gillick and Cox)
 
 
@@ -101,17 +103,20 @@ def mapsswe(first: Score, second: Score) -> tuple[int, float, float]:
 
     A segment is a stretch in which either system errs; two segments are `BUFFER` reference phones apart that both
     systems recognise, with nothing inserted between. z is the mean difference of errors over its standard error, taken
-    as normal. Without a difference that varies, z is 0 and p is 1.
+    as normal. Where every segment differs by the same, that error is 0, and the exact sign test stands in.
     """
     by_id = {row.id: row for row in second.rows}
     differences = [d for row in first.rows for d in segment_differences(row, by_id[row.id])]
     n = len(differences)
     mean = sum(differences) / n if n else 0.0
     variance = sum((d - mean) ** 2 for d in differences) / (n - 1) if n > 1 else 0.0
-    if not variance:
+    if variance:
+        z = mean / math.sqrt(variance / n)
+        return n, z, math.erfc(abs(z) / math.sqrt(2))
+    if not mean:
         return n, 0.0, 1.0
-    z = mean / math.sqrt(variance / n)
-    return n, z, math.erfc(abs(z) / math.sqrt(2))
+    p = max(2.0 ** (1 - n), TINY)
+    return n, math.copysign(NormalDist().inv_cdf(p / 2), mean), p
 
 
 def segment_differences(first: Row, second: Row) -> list[int]:
