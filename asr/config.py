@@ -162,7 +162,7 @@ class Train(Section):
 class Window(Section):
     """The frames around the last focus that are scored at all; outside it, attention is zero."""
 
-    on: bool = True
+    enabled: bool = True
     back: NotNegative = 0.5                     # s
     ahead: Above0 = 1.2                         # s
     centre: Literal["median", "mean", "argmax"] = "median"  # of the previous weights

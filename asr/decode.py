@@ -114,7 +114,7 @@ class Transcriber:
 
     def _is_long(self, source: FeatureSource, i: int) -> bool:
         """Whether an utterance is read piece by piece. What cannot be read is found out later."""
-        if not isinstance(source, OnTheFly) or not self.settings.window.on \
+        if not isinstance(source, OnTheFly) or not self.settings.window.enabled \
                 or self.model.config.attention.kind == "none":
             return False
         try:

@@ -120,8 +120,7 @@ def load_model(path: Path, device: str = "cpu") -> Model:
     if _digest(tensors) != header.sha256:
         raise AsrError(f"{path}: the weights do not match their checksum, the file is damaged: {advice}")
     width = feature_width(header.config.features)
-    with torch.device("meta"):
-        network = Recognizer(header.config, width, len(header.phones))
+    network = Recognizer(header.config, width, len(header.phones))
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     expected |= {"normaliser.mean": torch.Size([width]), "normaliser.std": torch.Size([width])}
     for name in sorted(expected.keys() | tensors.keys()):

@@ -43,7 +43,7 @@ class LongSearch:
     """One recording, searched as it arrives."""
 
     def __init__(self, network: Recognizer, settings: config.Decode) -> None:
-        if not settings.window.on or network.decoder.attention.__class__.__name__ == "FinalState":
+        if not settings.window.enabled or network.decoder.attention.__class__.__name__ == "FinalState":
             raise ValueError("long input needs the attention's window")
         self.network, self.settings = network, settings
         self.stepper = AttentionStepper(network, settings)

@@ -124,7 +124,7 @@ class AttentionStepper:
 def aids_of(network: Recognizer, settings: config.Decode) -> Aids:
     """The attention's aids at decode time, in encoder frames."""
     window = None
-    if settings.window.on and network.decoder.attention.__class__.__name__ != "FinalState":
+    if settings.window.enabled and network.decoder.attention.__class__.__name__ != "FinalState":
         window = Window(max(1, round(settings.window.back / network.seconds)),
                         max(1, round(settings.window.ahead / network.seconds)), settings.window.centre)
     normaliser = "" if settings.normaliser == "as-trained" else settings.normaliser
