@@ -121,7 +121,7 @@ def train(config_path: Path | None, train_path: Path, dev_path: Path, run: Path,
     \b
       asr train --config conf/espeak.yaml --train exp/train --dev exp/dev --run exp/run
     On several CPU cores or GPUs, one process each:
-      torchrun --nproc-per-node 2 -m asr train …
+      torchrun --nproc-per-node 2 -m -- asr train …
     """
     from asr import train as stage
     from asr.config import load_config

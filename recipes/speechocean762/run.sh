@@ -11,15 +11,12 @@ cd "$(dirname "$0")/../.."
 . tools/setup
 . tools/stage
 PATH=$PWD/.venv/bin:$PATH
-export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE    # two processes of one thread beat one of two (see the README)
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 exp=${2:-exp/speechocean762}
 config=${CONFIG:-conf/speechocean762.yaml}
 DONE=$exp/.done
-train=(asr train)
-if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && [ "$(cores)" -ge 2 ]; then
-    train=(torchrun --standalone --nproc-per-node 2 -m asr train)
-fi
+read -ra train <<< "$(trainer)"
 
 DEPENDS=$(echo recipes/speechocean762/*.py)
 stage prepare python recipes/speechocean762/prepare.py "$corpus" "$exp/data"
