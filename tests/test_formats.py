@@ -60,8 +60,7 @@ def test_trn_escapes_what_means_something_to_sclite():
 
 
 def test_textgrid_of_a_hypothesis():
-    words = [{"word": 'the "cat"', "start": 0.1, "end": 0.4}]
-    grid = textgrid(hypothesis("x", "k æ", words=words, duration=0.5))
+    grid = textgrid(hypothesis("x", "k æ", words='the "cat"', word_times=[[0.1, 0.2], [0.2, 0.4]], duration=0.5))
     assert "\n".join(map(str.rstrip, grid.split("\n"))) == '''\
 File type = "ooTextFile"
 Object class = "TextGrid"
@@ -76,16 +75,20 @@ item []:
         name = "words"
         xmin = 0
         xmax = 0.5
-        intervals: size = 3
+        intervals: size = 4
         intervals [1]:
             xmin = 0
             xmax = 0.1
             text = ""
         intervals [2]:
             xmin = 0.1
-            xmax = 0.4
-            text = "the ""cat"""
+            xmax = 0.2
+            text = "the"
         intervals [3]:
+            xmin = 0.2
+            xmax = 0.4
+            text = """cat"""
+        intervals [4]:
             xmin = 0.4
             xmax = 0.5
             text = ""
@@ -108,6 +111,10 @@ item []:
             xmax = 0.5
             text = ""
 '''
+
+
+def test_words_without_times_have_no_tier():
+    assert textgrid(hypothesis("x", "k æ", words="the cat")) == textgrid(hypothesis("x", "k æ"))
 
 
 def test_srt_has_cues_that_end_at_pauses_and_do_not_last():
@@ -343,6 +350,19 @@ def test_a_tree_of_phn_files_is_timit(tmp_path):
     read = {t.id: t for t in read_transcripts(str(tmp_path))}
     assert {id: t.speaker for id, t in read.items()} == {"faks0_si943": "faks0", "mdab0_sx49": "mdab0", "other": None}
     assert read["faks0_si943"].times == ((0, 0.1), (0.1, 0.25))
+
+
+@pytest.mark.parametrize("layout", ["flac", "ldc_layout"])
+def test_timits_sample_is_read_in_both_layouts(layout):
+    sample = Path(__file__).parents[2] / "shared" / "data" / "timit_sample"
+    if not sample.is_dir():
+        pytest.skip("../shared/data/timit_sample is not here")
+    rows = [line.split("\t") for line in (sample / "manifest.tsv").read_text(encoding="utf-8").splitlines()]
+    known = {row[0]: (row[1], tuple(row[5].split())) for row in rows[1:]}
+    read = {t.id: (t.speaker, t.phones) for t in read_transcripts(str(sample / layout))}
+    assert read
+    assert all(known[id] == transcript for id, transcript in read.items())
+    assert layout != "flac" or read.keys() == known.keys()
 
 
 def test_a_kaldi_directory_tells_speakers(tmp_path):

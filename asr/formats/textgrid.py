@@ -7,7 +7,6 @@ label.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from asr.corpus.records import Hypothesis
 from asr.errors import AsrError
@@ -18,8 +17,8 @@ SHORTEST = 1e-4     # seconds: what a phone without extent is given, since Praat
 def textgrid(hypothesis: Hypothesis) -> str:
     """The TextGrid of one utterance, in Praat's long text form.
 
-    The duration is `extra["duration"]`, or the last phone's end. Words come from `extra["words"]` where that is a list
-    of `{"word", "start", "end"}`.
+    The duration is `extra["duration"]`, or the last phone's end. Words are those of `extra["words"]`, between spaces,
+    where `extra["word_times"]` has `[start, end]` for each.
 
     Raises:
         AsrError: the phones have no times.
@@ -28,7 +27,7 @@ def textgrid(hypothesis: Hypothesis) -> str:
     phones = [(p.start, p.end, p.phone) for p in hypothesis.phones]
     if phones and not any(end > 0 for _, end, _ in phones):
         raise AsrError(f"{hypothesis.id}: its phones have no times, so there is no TextGrid of it")
-    words = [(float(w["start"]), float(w["end"]), str(w["word"])) for w in _words(hypothesis)]
+    words = _words(hypothesis)
     ends = [end for _, end, _ in phones + words]
     duration = float(hypothesis.extra.get("duration") or max(ends, default=0.0)) or SHORTEST
     tiers = {"words": words} if words else {}
@@ -65,7 +64,8 @@ def tile(intervals: Sequence[tuple[float, float, str]], duration: float) -> list
     return placed
 
 
-def _words(hypothesis: Hypothesis) -> list[dict[str, Any]]:
-    words = hypothesis.extra.get("words")
-    timed = isinstance(words, list) and all(isinstance(w, dict) and {"word", "start", "end"} <= w.keys() for w in words)
-    return words if timed and words else []
+def _words(hypothesis: Hypothesis) -> list[tuple[float, float, str]]:
+    words, times = str(hypothesis.extra.get("words", "")).split(), hypothesis.extra.get("word_times", [])
+    if len(words) != len(times):
+        return []       # spoken, but where is not known
+    return [(float(start), float(end), word) for (start, end), word in zip(times, words, strict=True)]
