@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -34,3 +36,40 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise AsrError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locking(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        AsrError: another process is at work in the folder, naming it and its host; or the folder cannot be written.
+    """
+    path = Path(folder) / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(path)
+    except OSError as error:
+        raise AsrError(f"{folder}: cannot be written: {error.strerror}") from error
+    with file:
+        yield
+        path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            owner = file.read().strip() or "of unknown number"
+            file.close()
+            raise AsrError(f"{path.parent}: process {owner} is at work here: wait for it, or name another folder"
+                           ) from None
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            return file
+        file.close()                    # its owner left, and took the file with it, between our open and our lock

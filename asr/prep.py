@@ -29,13 +29,25 @@ import torch
 from asr.config import Config, Features
 from asr.corpus.records import Utterance, manifest_row, read_manifest, write_manifest
 from asr.errors import AsrError
-from asr.files import writing
-from asr.frontend.fbank import Fbank, Moments, add_deltas
-from asr.frontend.store import FORMAT, INDEX, Store, copies, no_moments, read_shard, read_utterance, static_frames
+from asr.files import locking, writing
+from asr.frontend.fbank import Fbank, Moments, add_deltas, static_width
+from asr.frontend.store import (
+    FORMAT,
+    INDEX,
+    ShardIndex,
+    Store,
+    copies,
+    no_moments,
+    plain_moments,
+    read_shard,
+    read_utterance,
+    static_frames,
+    write_shard,
+)
 
 SHARD = 64                      # utterances
 NAMED = 20                      # utterances that are named in a complaint
-WATCH = 1.0                     # seconds between two looks of a worker at whether its parent is alive
+WATCH = 0.2                     # seconds between two looks of a worker at whether its parent is alive
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ def prepare(manifest: Path, out: Path, config: Config, jobs: int = 0) -> PrepRep
     fingerprint = _digest([shard.name for shard in shards])
     if _is_whole(out, fingerprint):
         return PrepReport(len(utterances), Store(out).moments().count, 0, len(shards))
-    with _ranks() as ranks:
+    with _ranks() as ranks, locking(out) if ranks.rank == 0 else contextlib.nullcontext():
         mine = [shard for shard in shards[ranks.rank::ranks.world] if not _is_built(out, shard, features)]
         problems = ranks.gather(_build_all(mine, out, features, ranks.jobs(jobs)))
         built = ranks.gather([shard.name for shard in mine])
@@ -153,16 +165,16 @@ def _is_whole(out: Path, fingerprint: str) -> bool:
 def _is_built(out: Path, shard: Shard, features: Features) -> bool:
     """Whether an earlier run finished a shard: its JSON is written last."""
     try:
-        rows = sum(sum(entry["frames"]) for entry in read_shard(out, shard.name)["utterances"])
-        return (out / f"{shard.name}.f16").stat().st_size == 2 * rows * (features.mels + features.energy)
-    except (AsrError, OSError, KeyError, TypeError):
+        rows = sum(map(sum, read_shard(out, shard.name).frames))
+        return (out / f"{shard.name}.f16").stat().st_size == 2 * rows * static_width(features)
+    except (AsrError, OSError):
         return False
 
 
 def _build(shard: Shard, out: Path, features: Features) -> list[tuple[str, str]]:
     """Compute a shard; ids and complaints of utterances that cannot be used, in which case nothing is written."""
     fbank, total = Fbank(features), no_moments(features)
-    entries, problems = [], []
+    counts, problems = [], []
     with contextlib.suppress(_UnusableError), writing(out / f"{shard.name}.f16", "wb") as file:
         for utterance, stamp in zip(shard.utterances, shard.stamps, strict=True):
             try:
@@ -173,12 +185,12 @@ def _build(shard: Shard, out: Path, features: Features) -> list[tuple[str, str]]
             for frames in rows:
                 file.write(frames.tobytes())
             total = total + Moments.of(add_deltas(torch.from_numpy(rows[0]).float(), features.deltas))
-            entries.append({"id": utterance.id, "frames": [len(frames) for frames in rows]})
+            counts.append([len(frames) for frames in rows])
         if problems:
             raise _UnusableError
     if not problems:
         with writing(out / f"{shard.name}.json") as file:
-            json.dump({"utterances": entries, **_plain(total)}, file, ensure_ascii=False)
+            write_shard(file, ShardIndex(counts, total))
     return problems
 
 
@@ -206,14 +218,12 @@ def _merge(out: Path, utterances: Sequence[Utterance], features: Features, finge
     """Write manifest and index, then take away what they do not name; the number of frames."""
     total = no_moments(features)
     for shard in shards:
-        own = read_shard(out, shard.name)
-        total = total + Moments(own["count"], *(torch.tensor(own[key], dtype=torch.float64)
-                                                for key in ("total", "squares")))
+        total = total + read_shard(out, shard.name).moments
     listing = f"manifest-{fingerprint}.jsonl"
     write_manifest(out / listing, map(_absolute, utterances))
     with writing(out / INDEX) as file:
         json.dump({"format": FORMAT, "fingerprint": fingerprint, "features": features.model_dump(),
-                   "shards": [shard.name for shard in shards], **_plain(total)}, file, indent=1)
+                   "shards": [shard.name for shard in shards], **plain_moments(total)}, file, indent=1)
         file.write("\n")
     named = {INDEX, listing} | {f"{shard.name}{end}" for shard in shards for end in (".f16", ".json")}
     for pattern in ("shard-*", "manifest-*.jsonl", ".shard-*.part", ".manifest-*.part", f".{INDEX}.*.part"):
@@ -221,10 +231,6 @@ def _merge(out: Path, utterances: Sequence[Utterance], features: Features, finge
             if path.name not in named:
                 path.unlink(missing_ok=True)
     return total.count
-
-
-def _plain(moments: Moments) -> dict[str, Any]:
-    return {"count": moments.count, "total": moments.total.tolist(), "squares": moments.squares.tolist()}
 
 
 def _build_all(shards: Sequence[Shard], out: Path, features: Features, jobs: int) -> list[tuple[str, str]]:

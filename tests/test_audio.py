@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.frontend.audio import probe, read_audio, resample, resampled_length, stream_audio
+from asr.frontend.audio import change_speed, probe, read_audio, resampled_length, stream_audio
 
 RATE = 16000
 
@@ -104,14 +104,22 @@ def test_resampling_is_librosas_and_keeps_a_tone(tmp_path: Path, source: int) ->
     x = np.sin(2 * np.pi * 1000 * np.arange(source) / source).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", x, source, subtype="FLOAT")
     y = read_audio(tmp_path / "x.wav", rate=RATE)
+    assert len(y) == resampled_length(source, source, RATE)
     assert np.array_equal(y, librosa.resample(x, orig_sr=source, target_sr=RATE, res_type="soxr_hq"))
     assert np.abs(np.fft.rfft(y)).argmax() == 1000
 
 
-@given(st.integers(1, 30000), st.sampled_from([8000, 11025, 14400, 17600, 44100, 48000]))
+@given(st.integers(1, 30000), st.sampled_from([0.5, 0.9, 1.0, 1.05, 1.1, 2.0]))
 @settings(max_examples=60, deadline=None)
-def test_length_after_resampling_is_known_before(n: int, source: int) -> None:
-    assert len(resample(np.ones(n, np.float32), source, RATE)) == resampled_length(n, source, RATE)
+def test_length_after_a_change_of_speed_is_known_before(n: int, speed: float) -> None:
+    assert len(change_speed(np.ones(n, np.float32), RATE, speed)) == resampled_length(n, RATE * speed, RATE)
+
+
+def test_faster_is_shorter_and_higher() -> None:
+    x = np.sin(2 * np.pi * 1000 * np.arange(11 * RATE // 10) / RATE).astype(np.float32)
+    y = change_speed(x, RATE, 1.1)
+    assert len(y) == RATE
+    assert np.abs(np.fft.rfft(y)).argmax() == 1100
 
 
 @given(st.sampled_from([8000, 16000, 44100]), st.integers(1, 2), st.integers(1, 30000),
@@ -190,7 +198,8 @@ BAD = {
     "missing.wav": (None, "missing.wav: cannot be read: No such file or directory"),
     "empty.wav": (b"", "empty.wav: is empty (0 bytes): get it again or take it out"),
     "nothing.wav": (wav(np.zeros(0)), "nothing.wav: holds no samples: record it again or take it out"),
-    "text.wav": (b"This is no audio at all, whatever its name.", "text.wav: no audio, or damaged: Format not recognised"),
+    "text.wav": (b"This is no audio at all, whatever its name.",
+                 "text.wav: no audio, or damaged: Format not recognised"),
     "head.wav": (wav(noise(100))[:30], "head.wav: ends within its header: it was cut off"),
     "cut.wav": (wav(noise(1000))[:1044],
                 "cut.wav: cut off: its header promises 1,000 bytes more than there are: get it again or take it out"),
@@ -200,7 +209,8 @@ BAD = {
     "nan.wav": (wav(np.array([0.1, np.nan, np.inf, 0.2]), subtype="FLOAT"),
                 "nan.wav: at 0.00 s: 2 samples are NaN or infinite: the file is damaged"),
     "low.wav": (wav(noise(100), 4000), "low.wav: its sample rate is 4000 Hz: it must be 8000 to 768000 Hz"),
-    "zero.wav": (with_bytes(wav(noise(100)), 24, bytes(4)), "zero.wav: its sample rate is 0 Hz: it must be 8000 to 768000 Hz"),
+    "zero.wav": (with_bytes(wav(noise(100)), 24, bytes(4)),
+                 "zero.wav: its sample rate is 0 Hz: it must be 8000 to 768000 Hz"),
     "many.wav": (with_bytes(wav(noise(6000)), 22, struct.pack("<H", 300)),
                  "many.wav: its header promises 300 channels: that cannot be"),
     "chunk.wav": (b"RIFF\xff\xff\xff\xffWAVEjunk\xff\xff\xff\xff" + bytes(100),

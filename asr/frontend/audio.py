@@ -1,7 +1,8 @@
 """Audio in: files and pipes to samples in [-1, 1] at the model's rate.
 
-soundfile (libsndfile) decodes, soxr resamples at its high quality: through librosa where the recording is there as a
-whole, through the same engine's stream where it is not. Both give the same samples, bit for bit.
+soundfile (libsndfile) decodes; soxr resamples at its high quality, a whole recording or a stream of pieces, to the
+same samples bit for bit. It is librosa's engine, called directly because librosa takes seconds to import and cannot
+stream; where samples are there already, as for a change of speed, librosa calls it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 import soundfile
+import soxr
 
 from asr.errors import AsrError
 from asr.frontend.headers import FLOAT, RIFF, WavHeader, ogg_ends, read_fully, read_wav_header, sphere_lack
@@ -80,7 +82,8 @@ def read_audio(path: Path, *, rate: int, channel: Channel = "mix", offset: float
     with _open_file(Path(path), name) as source:
         first, count = _stretch(source, offset, duration, name)
         blocks = list(_blocks(source, first, count, BLOCK, channel, name))
-    return resample(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), source.rate, rate)
+    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return samples if source.rate == rate else soxr.resample(samples, source.rate, rate, quality="HQ")
 
 
 def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix", block: float = 10.0,
@@ -103,8 +106,6 @@ def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix"
     Raises:
         AsrError: as `read_audio`; what was heard before the damage has been given by then.
     """
-    import soxr
-
     name = name or (str(source) if isinstance(source, Path) else "standard input")
     broken = None
     with _open_file(source, name, pipes=True) if isinstance(source, Path) else _open_pipe(source, name) as decoder:
@@ -123,17 +124,20 @@ def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix"
             raise broken
 
 
-def resample(samples: np.ndarray, source: float, target: float) -> np.ndarray:
-    """Samples at another rate: (N,) → (`resampled_length(N, source, target)`,)."""
-    if source == target:
-        return samples
-    import librosa  # a second to import, and most corpora do without
+def change_speed(samples: np.ndarray, rate: int, speed: float) -> np.ndarray:
+    """Samples played `speed` times as fast, the pitch rising with it.
 
-    return librosa.resample(samples, orig_sr=source, target_sr=target, res_type="soxr_hq", fix=False)
+    (N,) → (`resampled_length(N, rate · speed, rate)`,). This is the perturbation of speed of Ko et al. 2015.
+    """
+    if speed == 1.0:
+        return samples
+    import librosa  # some seconds to import, and only training data need it
+
+    return librosa.resample(samples, orig_sr=rate * speed, target_sr=rate, res_type="soxr_hq", fix=False)
 
 
 def resampled_length(samples: int, source: float, target: float) -> int:
-    """How many samples `resample` gives."""
+    """How many samples become of so many at another rate."""
     return int(samples * target / source + 0.5)
 
 

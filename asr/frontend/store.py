@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from asr.config import Features
 from asr.corpus.records import Utterance, read_manifest
 from asr.errors import AsrError
-from asr.frontend.audio import probe, read_audio, resample, resampled_length
+from asr.frontend.audio import change_speed, probe, read_audio, resampled_length
 from asr.frontend.fbank import Fbank, Moments, add_deltas, feature_width, static_width
 
 FORMAT = "asr feature store 1"
@@ -102,30 +103,35 @@ class Store:
         index = _read_json(self.path / INDEX, f"{path}: is no feature store: make one with `asr prep MANIFEST {path}`")
         if index.get("format") != FORMAT:
             raise AsrError(f"{path}: is a store of format {index.get('format')!r}: run `asr prep` again")
-        self.fingerprint: str = index["fingerprint"]
-        self.features = Features.model_validate(index["features"])
+        try:
+            self.fingerprint = str(index["fingerprint"])
+            self.features = Features.model_validate(index["features"])
+            self._moments = read_moments(index)
+            shards = [str(name) for name in index["shards"]]
+        except (KeyError, TypeError, ValueError):
+            raise AsrError(f"{self.path / INDEX}: is damaged: run `asr prep` again") from None
         self.utterances: Sequence[Utterance] = read_manifest(self.path / f"manifest-{self.fingerprint}.jsonl")
-        self._moments = Moments(index["count"], *(torch.tensor(index[key], dtype=torch.float64)
-                                                  for key in ("total", "squares")))
-        width = static_width(self.features)
         self._maps: list[np.ndarray] = []
         self._places: list[dict[float, tuple[int, int, int]]] = []      # speed → shard, first row, rows
-        for number, name in enumerate(index["shards"]):
-            entries = read_shard(self.path, name)["utterances"]
-            file, rows = self.path / f"{name}.f16", sum(sum(entry["frames"]) for entry in entries)
-            if not file.is_file() or file.stat().st_size != 2 * rows * width:
-                raise AsrError(f"{file}: is missing or was cut short: run `asr prep` again")
-            self._maps.append(np.memmap(file, np.float16, "r", shape=(rows, width)))
-            first = 0
-            for entry in entries:
-                place = {}
-                for speed, frames in zip(self.speeds, entry["frames"], strict=True):
-                    place[speed] = (number, first, frames)
-                    first += frames
-                self._places.append(place)
+        for number, name in enumerate(shards):
+            self._open_shard(number, name)
         if len(self._places) != len(self.utterances):
             raise AsrError(f"{path}: its shards hold {len(self._places)} utterances, its manifest "
                            f"{len(self.utterances)}: run `asr prep` again")
+
+    def _open_shard(self, number: int, name: str) -> None:
+        shard, file = read_shard(self.path, name), self.path / f"{name}.f16"
+        rows, width = sum(map(sum, shard.frames)), static_width(self.features)
+        if not rows or not file.is_file() or file.stat().st_size != 2 * rows * width:
+            raise AsrError(f"{file}: is missing or was cut short: run `asr prep` again")
+        self._maps.append(np.memmap(file, np.float16, "r", shape=(rows, width)))
+        first = 0
+        for frames in shard.frames:
+            place = {}
+            for speed, count in zip(self.speeds, frames, strict=True):
+                place[speed] = (number, first, count)
+                first += count
+            self._places.append(place)
 
     @property
     def speeds(self) -> list[float]:
@@ -191,9 +197,8 @@ def read_utterance(utterance: Utterance, features: Features) -> np.ndarray:
 
 
 def static_frames(samples: np.ndarray, fbank: Fbank, speed: float = 1.0) -> Tensor:
-    """Frames of samples played `speed` times as fast, the pitch rising with it, as Kaldi perturbs speed."""
-    rate = fbank.features.rate
-    return fbank(resample(samples, rate * speed, rate))
+    """Frames of samples played `speed` times as fast: (N,) → (T, S)."""
+    return fbank(change_speed(samples, fbank.features.rate, speed))
 
 
 def no_moments(features: Features) -> Moments:
@@ -202,13 +207,41 @@ def no_moments(features: Features) -> Moments:
     return Moments(0, zero, zero)
 
 
-def read_shard(folder: Path, name: str) -> dict[str, Any]:
-    """What a shard says of itself.
+@dataclass(frozen=True)
+class ShardIndex:
+    """What a shard says of itself."""
+
+    frames: list[list[int]]         # of each utterance, at each speed
+    moments: Moments                # at speed 1
+
+
+def write_shard(file: IO[str], shard: ShardIndex) -> None:
+    """Write a shard's JSON."""
+    json.dump({"frames": shard.frames, **plain_moments(shard.moments)}, file)
+
+
+def read_shard(folder: Path, name: str) -> ShardIndex:
+    """Read a shard's JSON.
 
     Raises:
-        AsrError: its file is missing or damaged.
+        AsrError: the file is missing or damaged.
     """
-    return _read_json(folder / f"{name}.json", f"{folder / name}.json: is missing or damaged: run `asr prep` again")
+    complaint = f"{folder / name}.json: is missing or damaged: run `asr prep` again"
+    tree = _read_json(folder / f"{name}.json", complaint)
+    try:
+        return ShardIndex([[int(count) for count in frames] for frames in tree["frames"]], read_moments(tree))
+    except (KeyError, TypeError, ValueError):
+        raise AsrError(complaint) from None
+
+
+def plain_moments(moments: Moments) -> dict[str, Any]:
+    """Moments as plain data, exactly."""
+    return {"count": moments.count, "total": moments.total.tolist(), "squares": moments.squares.tolist()}
+
+
+def read_moments(tree: dict[str, Any]) -> Moments:
+    """Moments from plain data."""
+    return Moments(int(tree["count"]), *(torch.tensor(tree[key], dtype=torch.float64) for key in ("total", "squares")))
 
 
 def _read_json(path: Path, complaint: str) -> dict[str, Any]:
