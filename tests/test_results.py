@@ -1,0 +1,73 @@
+"""tools/results.py: a page made from run folders says what the scores say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from asr.config import Config
+from asr.corpus.records import Utterance, write_manifest
+
+TOOL = Path(__file__).parents[1] / "tools" / "results.py"
+REFERENCE = {"u1": "h# iy q t h#", "u2": "h# aa ix n h#", "u3": "h# s h#", "u4": "h# m aa h#"}
+
+
+def run_folder(folder: Path, seed: int, hypotheses: dict[str, str]) -> Path:
+    folder.mkdir(parents=True)
+    save_file({"none": np.zeros(1, np.float32)}, folder / "model.asr", {
+        "format": "asr-1", "phones": json.dumps(["iy"]), "config": json.dumps(Config().model_dump()),
+        "provenance": json.dumps({"seed": seed, "dev_per": 12.5, "date": "2026-01-02"}),
+        "sha256": hashlib.sha256(b"").hexdigest()})
+    (folder / "test.hyp.jsonl").write_text("".join(
+        json.dumps({"id": name, "text": text}) + "\n" for name, text in hypotheses.items()))
+    return folder
+
+
+def results(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def test_set(tmp_path: Path) -> Path:
+    write_manifest(tmp_path / "test.jsonl", [
+        Utterance(name, tmp_path / "a.wav", phones=tuple(text.split()), speaker=f"s{place % 2}")
+        for place, (name, text) in enumerate(REFERENCE.items())])
+    return tmp_path / "test.jsonl"
+
+
+def test_a_table_over_seeds_and_a_table_of_runs(tmp_path: Path, test_set: Path) -> None:
+    # timit39 leaves 4 + 5 + 3 + 4 = 16 reference phones.
+    run_folder(tmp_path / "exp" / "best" / "seed1", 1, REFERENCE)
+    run_folder(tmp_path / "exp" / "best" / "seed2", 2, REFERENCE | {"u1": "h# iy h#", "u3": "h# z h#"})     # 2 errors
+    run_folder(tmp_path / "exp" / "plain", 1, REFERENCE | {"u2": "h# aa ih n t h#"})                        # 1 error
+    done = results(test_set, tmp_path / "exp/best/seed1", tmp_path / "exp/best/seed2", tmp_path / "exp/plain",
+                   "--protocol", "timit39", "--title", "Toy", "--command", "run it", "--out", tmp_path / "R.md")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    lines = (tmp_path / "R.md").read_text().splitlines()
+    assert lines[0] == "# Toy: results"
+    assert "Test set: 4 utterances, 2 speakers." in lines[4]
+    spread = statistics.stdev([0, 12.5])
+    (best,) = [line for line in lines if line.startswith("| best | ")]
+    assert best.startswith(f"| best | timit39 | 2 | **6.25** | {spread:.2f} | 0.00 to 12.50 | ")
+    (plain,) = [line for line in lines if line.startswith("| plain | timit39 | ")]
+    assert plain.startswith("| plain | timit39 | 1 | **6.25** | - | - | ")
+    assert "| best/seed2 | 2 | 12.5 | `%PER 12.50 [ 2 / 16, 0 ins, 1 del, 1 sub ]` | 2026-01-02 |" in lines
+    assert "command `run it`" in lines[-1]
+
+
+def test_a_run_without_hypotheses_or_with_others_is_an_error(tmp_path: Path, test_set: Path) -> None:
+    run = run_folder(tmp_path / "one", 1, {"u1": "iy"})
+    done = results(test_set, run, "--out", tmp_path / "R.md")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "u2" in done.stderr
+    (run / "test.hyp.jsonl").unlink()
+    assert "cannot be read" in results(test_set, run, "--out", tmp_path / "R.md").stderr
+    assert not (tmp_path / "R.md").exists()
