@@ -343,6 +343,13 @@ def test_a_textgrid_with_gaps_has_the_phones_that_are_there(encode, tmp_path):
     assert read_transcripts(str(tmp_path / "u1.TextGrid")) == [read]
 
 
+def test_a_folder_that_decode_wrote_is_read_from_its_fullest_file(tmp_path):
+    write_hypotheses(ALL, ["ctm", "jsonl", "textgrid", "kaldi"], tmp_path)
+    (tmp_path / "kim.TextGrid").unlink()
+    assert [t.id for t in read_transcripts(str(tmp_path))] == ["kim", "a", "nobody"]
+    assert [t.id for t in read_transcripts(str(tmp_path), "textgrid")] == ["a", "nobody"]
+
+
 def test_a_tree_of_phn_files_is_timit(tmp_path):
     for path in ("TEST/DR1/FAKS0/SI943.PHN", "dr1-mdab0/sx49.phn", "other.phn"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -406,7 +413,7 @@ def test_a_file_that_is_not_what_it_says_is_refused(name, text, message, tmp_pat
 def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(AsrError, match=r"gone\.trn: cannot be read: No such file"):
         read_transcripts(str(tmp_path / "gone.trn"))
-    with pytest.raises(AsrError, match=r"no references here: expected \.TextGrid files, \.PHN files or a Kaldi 'text'"):
+    with pytest.raises(AsrError, match=r"no transcripts here: expected \.TextGrid files, \.PHN files, a Kaldi 'text'"):
         read_transcripts(str(tmp_path))
     (tmp_path / "latin").write_bytes("é (u)".encode("latin-1"))
     with pytest.raises(AsrError, match="latin: not UTF-8 text"):

@@ -19,8 +19,10 @@ from asr.formats.files import id_of_file
 from asr.formats.text import read_text
 from asr.formats.transcript import Transcript
 from asr.formats.trn import read_trn
+from asr.formats.writers import WRITERS
 
 KINDS = ("manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn", "score")
+DECODED = tuple(form.file for form in WRITERS.values() if form.file.startswith("hypotheses."))     # in a folder
 LINES: dict[str, Callable[[str, str], list[Transcript]]] = {"trn": read_trn, "ctm": read_ctm, "text": read_text}
 
 
@@ -29,9 +31,8 @@ def read_transcripts(source: str, kind: str | None = None) -> list[Transcript]:
 
     Args:
         source: a manifest, hypotheses as JSON lines, trn, ctm, Kaldi `text` or data directory, TextGrid, .PHN, a score
-            as JSON, or a
-            folder of TextGrids or .PHN files, whose utterances are named by their files (in TIMIT's tree
-            `speaker_sentence`).
+            as JSON, or a folder: one that `asr decode` wrote, or of TextGrids or .PHN files, whose utterances are
+            named by their files (in TIMIT's tree `speaker_sentence`).
         kind: one of KINDS; None: by ending and content.
 
     Raises:
@@ -80,13 +81,16 @@ def _read(source: str, text: str, kind: str) -> list[Transcript]:
     if kind == "textgrid":
         return [_segments(id_of_file(path), read_textgrid(path))]
     if kind == "phn":
-        return [_segments(path.stem, read_phn(path))]
+        return [_timit(path)]
     if kind == "manifest" and source != "-":
         return [_of_utterance(utterance, name) for utterance in read_manifest(path)]
     return [_of_hypothesis(hypothesis) for hypothesis in read_hypotheses(path if source != "-" else io.StringIO(text))]
 
 
 def _read_folder(folder: Path, kind: str | None) -> list[Transcript]:
+    for name in DECODED:
+        if kind is None and (folder / name).is_file():
+            return read_transcripts(str(folder / name))
     by_ending: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         by_ending.setdefault(path.suffix.lower().lstrip("."), []).append(path)
@@ -96,7 +100,8 @@ def _read_folder(folder: Path, kind: str | None) -> list[Transcript]:
         return [_timit(path) for path in by_ending["phn"]]
     if kind in (None, "text") and (folder / "text").is_file():
         return list(_kaldi(folder))
-    raise AsrError(f"{folder}: no references here: expected .TextGrid files, .PHN files or a Kaldi 'text'")
+    raise AsrError(f"{folder}: no transcripts here: expected .TextGrid files, .PHN files, a Kaldi 'text', "
+                   "or what `asr decode --out` leaves in a folder")
 
 
 def _timit(path: Path) -> Transcript:
