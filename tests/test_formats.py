@@ -117,16 +117,16 @@ def test_words_without_times_have_no_tier():
     assert textgrid(hypothesis("x", "k æ", words="the cat")) == textgrid(hypothesis("x", "k æ"))
 
 
-def test_srt_has_cues_that_end_at_pauses_and_do_not_last():
+def test_srt_has_cues_that_end_at_pauses_and_are_of_like_length():
     phones = (*(TimedPhone("a", i, i + 1) for i in range(4)), TimedPhone("b", 4.5, 4.7), TimedPhone("c", 3661.5, 3662))
     assert srt(Hypothesis("x", phones, 0.0)) == """\
 1
-00:00:00,000 --> 00:00:03,000
-a a a
+00:00:00,000 --> 00:00:02,000
+a a
 
 2
-00:00:03,000 --> 00:00:04,000
-a
+00:00:02,000 --> 00:00:04,000
+a a
 
 3
 00:00:04,500 --> 00:00:04,700

@@ -151,6 +151,14 @@ def test_json_holds_everything_and_can_be_compared_again(asr, tmp_path):
     assert asr("score ref.jsonl good.trn --compare new/score.json")[1].startswith(f"system good.trn\n{LAST_LINES}")
 
 
+def test_a_core_test_of_another_size_is_noted(asr, tmp_path):
+    lines = "".join(f"{'aa ' * 37}(s{i % 24}_{i})\n" for i in range(192))
+    (tmp_path / "core.trn").write_text(lines)
+    assert asr("score core.trn core.trn --protocol timit39")[1].startswith(
+        "note: TIMIT's core test has 7,215 reference phones under timit39, this one 7,104: its labels are not the "
+        "standard ones\nprotocol timit39: 7,104 reference phones in 192 utterances, table cc8a3d7f\n%PER 0.0 ")
+
+
 def test_an_infinite_per_is_null_in_json(asr):
     _, out, _ = asr("score ref.jsonl bad.trn -f json --by length")
     system, = json.loads(out, parse_constant=pytest.fail)["systems"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from asr.corpus.records import Hypothesis, TimedPhone
 from asr.errors import AsrError
 
-LONGEST = 3.0       # seconds of a cue
+LONGEST = 3.0       # seconds of a cue, about
 PAUSE = 0.3         # seconds without a phone that end a cue
 
 
@@ -24,15 +26,23 @@ def srt(hypothesis: Hypothesis) -> str:
 
 
 def cues(phones: Sequence[TimedPhone]) -> Iterator[list[TimedPhone]]:
-    """Phones in groups that end at a pause, or before they last too long."""
-    cue: list[TimedPhone] = []
+    """Phones in groups: they end at pauses, and what lasts too long between two is cut into parts of like length."""
+    stretch: list[TimedPhone] = []
     for phone in phones:
-        if cue and (phone.start - cue[-1].end > PAUSE or phone.end - cue[0].start > LONGEST):
-            yield cue
-            cue = []
-        cue.append(phone)
-    if cue:
-        yield cue
+        if stretch and phone.start - stretch[-1].end > PAUSE:
+            yield from _cut(stretch)
+            stretch = []
+        stretch.append(phone)
+    if stretch:
+        yield from _cut(stretch)
+
+
+def _cut(stretch: Sequence[TimedPhone]) -> Iterator[list[TimedPhone]]:
+    start, seconds = stretch[0].start, stretch[-1].end - stretch[0].start
+    parts = max(1, math.ceil(seconds / LONGEST))
+    for _, part in groupby(stretch, key=lambda phone: min(parts - 1, int(parts * (phone.start - start) / seconds))
+                           if parts > 1 else 0):
+        yield list(part)
 
 
 def clock(seconds: float) -> str:
