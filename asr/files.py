@@ -52,8 +52,10 @@ def locking(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise AsrError(f"{folder}: cannot be written: {error.strerror}") from error
     with file:
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _locked(path: Path) -> IO[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,20 @@ def run(*arguments: object, expect: int = 0) -> None:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     assert stop.value.code == expect
+
+
+def forked(work: Callable[[], object]) -> int:
+    """The number of a child process that does the work and exits with 0, or with 1 if it raised."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"{error!r}\n".encode())
+        finally:
+            os._exit(1)
+    return child
 
 
 @pytest.fixture(autouse=True)
@@ -177,14 +193,15 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_full_disk(tmp_path: Path) -> None:
     manifest, out = write(tmp_path), tmp_path / "store"
-    limited = ("import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-               "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)); from asr.cli import main; main()")
-    done = subprocess.run([sys.executable, "-c", limited, "prep", manifest, out, "-j", "1"], capture_output=True,
-                          text=True)
-    assert done.returncode == 1
-    assert done.stderr.endswith(".f16: cannot be written: File too large\n")
-    assert done.stderr.count("\n") == 1
-    assert not list(out.glob("shard-*"))
+
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+        with pytest.raises(AsrError, match=r"\.f16: cannot be written: File too large$"):
+            prepare(manifest, out, CONFIG, 1)
+
+    assert os.waitpid(forked(limited), 0)[1] == 0
+    assert not list(out.iterdir())
 
 
 def die(*_: object) -> None:
@@ -203,10 +220,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     prepare(manifest, tmp_path / "straight", CONFIG, 1)
     wanted, out, dice, killed = content(tmp_path / "straight"), tmp_path / "store", random.Random(0), 0
     for _ in range(25):
-        child = os.fork()
-        if not child:
-            prepare(manifest, out, CONFIG, 2)
-            os._exit(0)
+        child = forked(lambda: prepare(manifest, out, CONFIG, 2))
         time.sleep(dice.uniform(0, 0.12))
         os.kill(child, signal.SIGKILL)
         killed += os.waitpid(child, 0)[1] != 0
@@ -229,16 +243,14 @@ def test_bytes_do_not_depend_on_the_number_of_ranks(tmp_path: Path, ranks: int) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = ("import sys; from pathlib import Path; from asr import prep; from asr.config import Config, Features; "
-              "prep.SHARD = 3; config = Config(features=Features(mels=8)); "
-              "prep.prepare(Path(sys.argv[1]), Path(sys.argv[2]), config, 1); "
-              "print(*prep.prepare(Path(sys.argv[3]), Path(sys.argv[4]), config, 1).problems, sep='\\n')")
-    processes = [subprocess.Popen(
-        [sys.executable, "-c", script, manifest, tmp_path / "many", bad / "m.jsonl", bad / "store"],
-        env=os.environ | {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
-                          "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, text=True) for rank in range(ranks)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * ranks
+
+    def work(rank: int) -> None:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
+                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        prepare(manifest, tmp_path / "many", CONFIG, 1)
+        problems = prepare(bad / "m.jsonl", bad / "store", CONFIG, 1).problems
+        assert [line.split("'")[1] for line in problems] == ["u2", "u3", "u9"]
+
+    children = [forked(lambda rank=rank: work(rank)) for rank in range(ranks)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * ranks
     assert content(tmp_path / "one") == content(tmp_path / "many")
-    assert all([line.split("'")[1] for line in output.splitlines()] == ["u2", "u3", "u9"] for output in outputs)
