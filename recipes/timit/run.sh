@@ -22,6 +22,7 @@ read -ra train <<< "$(trainer)"
 DEPENDS=$(echo recipes/timit/*.py recipes/timit/*.tsv)
 stage prepare python recipes/timit/prepare.py "$corpus" "$exp/data"
 prepared=$key
+runs=()
 for name in ${CONFIGS:-timit-paper-baseline timit-paper-conv timit-paper-smooth timit}; do
     key=$prepared       # configs do not depend on each other
     DEPENDS=conf/$name.yaml
@@ -36,8 +37,9 @@ for name in ${CONFIGS:-timit-paper-baseline timit-paper-conv timit-paper-smooth 
         OUTPUT=$run stage "$name-train-$seed" "${train[@]}" --config "conf/$name.yaml" -o "train.seed=$seed" \
             --train "$exp/$name/train" --dev "$exp/$name/dev" --run "$run" --resume
         stage "$name-decode-$seed" asr decode "$run/model.asr" "$exp/$name/test" --out "$run/test.hyp.jsonl"
+        runs+=("$run")
     done
 done
-python tools/results.py "$exp/data/test.jsonl" "$exp"/*/seed* --protocol timit39 --protocol timit39-merge-sil \
+python tools/results.py "$exp/data/test.jsonl" "${runs[@]}" --protocol timit39 --protocol timit39-merge-sil \
     --title "TIMIT" --command "recipes/timit/run.sh TIMIT" --out "$exp/RESULTS.md"
 cat "$exp/RESULTS.md"
