@@ -241,3 +241,15 @@ def test_untranscribed_utterances_can_be_measured_without_targets() -> None:
     batch = next(loader(phones=None, train=False).epoch(0))
     assert not batch.labels.any()
     assert batch.inputs.shape == (len(batch.ids), 1)
+
+
+def test_speeds_that_a_source_has_no_copies_at_are_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def frames(self: Toy, i: int, speed: float = 1.0) -> int:
+        raise AsrError(f"no copies at {speed}")
+
+    source = Toy([30])
+    normaliser = Normaliser.of(source.moments())
+    monkeypatch.setattr(Toy, "frames", frames)
+    with pytest.raises(AsrError, match=r"no copies at 0\.9"):
+        Loader(source, PHONES, normaliser, CONFIG)
+    Loader(source, PHONES, normaliser, CONFIG, train=False)

@@ -122,10 +122,11 @@ class Loader:
         self.labels = _labels(source, phones, train=train)
         self.gap_label = [] if phones is None or not train else _gap_label(config, phones)
         self.gap_frames = round(config.train.join.gap * 1000 / config.features.hop)
-        self.silence = Fbank(self.features)(torch.zeros(Fbank(self.features).window))[0]
-        if train and isinstance(source.utterances, Sequence) and len(source.utterances):
+        fbank = Fbank(self.features)
+        self.silence = fbank(torch.zeros(fbank.window))[0]
+        if train:
             for speed in self.features.speeds:
-                source.frames(0, speed)
+                source.frames(0, speed)                 # a store without these copies says so now
         self._planned: tuple[int, list[list[Item]]] | None = None
 
     def updates(self, n: int) -> int:
@@ -214,7 +215,7 @@ def _collate(ids: Sequence[str], feats: Sequence[Tensor], labels: Sequence[list[
              utterances: int, weight: float) -> Batch:
     """Pad rows to one batch."""
     lengths = [0 if own is None else len(own) + 1 for own in labels]
-    inputs = torch.zeros(len(ids), max(1, *lengths) if len(lengths) > 1 else max(1, lengths[0]), dtype=torch.int64)
+    inputs = torch.zeros(len(ids), max([1, *lengths]), dtype=torch.int64)
     targets = torch.full_like(inputs, IGNORED)
     for row, own in enumerate(labels):
         if own is not None:

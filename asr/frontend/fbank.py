@@ -60,8 +60,7 @@ class Fbank:
         self.fft = 1 << (self.window - 1).bit_length()
         self.taper = torch.hann_window(self.window, periodic=False).pow(0.85) * SCALE       # Povey's window
         bank, _ = kaldi.get_mel_banks(features.mels, self.fft, features.rate, features.low, high, 100.0, -500.0, 1.0)
-        # Each row twice: real and imaginary parts, squared, lie side by side, and the product adds them up.
-        self.bank = torch.nn.functional.pad(bank, (0, 1)).repeat_interleave(2, dim=1).T.contiguous()
+        self.bank = torch.nn.functional.pad(bank, (0, 1)).T.contiguous()                    # (fft / 2 + 1, mels)
 
     def __call__(self, samples: np.ndarray | Tensor) -> Tensor:
         """(N,) samples in [-1, 1] → (T, S) float32, T = `frames_of(N)`."""
@@ -89,7 +88,8 @@ class Fbank:
         windowed = padded[:, :self.window]
         torch.sub(flat.unfold(0, self.window, self.hop), mean, alpha=1 - PREEMPHASIS, out=windowed)
         windowed.mul_(self.taper)
-        power = torch.view_as_real(torch.fft.rfft(padded)).flatten(1).square_()             # (t, fft + 2)
+        squares = torch.view_as_real(torch.fft.rfft(padded)).square_()                      # (t, fft / 2 + 1, 2)
+        power = squares[..., 0] + squares[..., 1]           # several times as fast as a sum or a complex magnitude
         out[:, :mels] = torch.mm(power, self.bank).clamp_(min=FLOOR).log_()
         if self.features.energy:                            # of the raw frame; Kaldi's floor is an energy of 1
             out[:, mels] = (frames - mean).mul_(SCALE).square_().sum(dim=1).clamp_(min=1.0).log_()
