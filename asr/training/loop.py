@@ -173,7 +173,7 @@ class Trainer:
                                 smoothing=settings.label_smoothing, sampling=settings.scheduled_sampling,
                                 ctc_only=warming)
         weight = (1.0 if warming else settings.ctc_weight) if self.network.ctc is not None else 0.0
-        total = ((1 - weight) * loss.attention + weight * loss.ctc) / batch.tokens
+        total = batch.weight * ((1 - weight) * loss.attention + weight * loss.ctc) / batch.tokens
         tokens = max(1, int((batch.targets >= 0).sum()))
         sums = torch.stack([total * batch.tokens, loss.ctc, loss.attention, 100 * loss.right]).detach()
         figures = dict(zip(("loss", "ctc", "attention", "accuracy"), (sums / tokens).tolist(), strict=True))
