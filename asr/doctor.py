@@ -171,7 +171,8 @@ def _row_findings(row: Row, fits: _Frames, known: tuple[str, ...] | None
         frames = fits(sound.seconds)
         needed = len(utterance.phones) + sum(a == b for a, b in pairwise(utterance.phones))     # CTC parts twins
         if frames < needed:
-            yield "error", "transcript too long", f"{len(utterance.phones)} phones for {frames} encoder frames"
+            yield "error", "transcript too long", (f"{_plural(len(utterance.phones), 'phone')} for "
+                                                  f"{_plural(frames, 'encoder frame')}")
 
 
 def _durations(rows: Sequence[Row]) -> Iterator[Found]:
