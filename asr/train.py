@@ -182,6 +182,7 @@ class Session:
         """The average of the best epochs becomes `model.asr` if the dev set says that it is better."""
         best = min(history, key=lambda entry: (entry["per"], entry["epoch"]))
         figures = {"per": best["per"], "epoch": best["epoch"] + 1, "averaged": 1}
+        self.group.gather(None)         # wait for the main process to have written the last epoch's weights
         files = sorted((self.run / "epochs").glob("*.asr"))
         if self.config.train.average > 1 and len(files) > 1:
             states = [load_model(path).network.state_dict() for path in files]
