@@ -30,6 +30,7 @@ from asr.config import Config, Features
 from asr.corpus.records import Utterance, manifest_row, read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.files import locking, writing
+from asr.frontend.audio import change_speed
 from asr.frontend.fbank import Fbank, Moments, add_deltas, static_width
 from asr.frontend.store import (
     FORMAT,
@@ -115,7 +116,9 @@ def prepare(manifest: Path, out: Path, config: Config, jobs: int = 0) -> PrepRep
 
 
 def tell(report: PrepReport, out: Path) -> list[str]:
-    """What `asr prep` says at its end, line by line."""
+    """What `asr prep` says at its end, line by line; of several ranks, the first speaks."""
+    if os.environ.get("RANK", "0") != "0":
+        return []
     if not report.problems:
         state = "is up to date" if report.up_to_date else "is ready"
         return [f"{out} {state}: {report.utterances} utterances, {report.frames} frames"]
@@ -243,6 +246,8 @@ def _build_all(shards: Sequence[Shard], out: Path, features: Features, jobs: int
                 problems += _build(shard, out, features)
                 advance(len(shard.utterances))
         return problems
+    for speed in copies(features):      # loads librosa, where it is needed, once here instead of once in each process
+        change_speed(np.zeros(100, np.float32), features.rate, speed)
     pool = ProcessPoolExecutor(min(jobs, len(shards)), get_context("fork"), _start_worker, (os.getpid(),))
     try:
         futures: dict[Future, Shard] = {pool.submit(_build, shard, out, features): shard for shard in shards}

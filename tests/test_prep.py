@@ -248,7 +248,9 @@ def test_bytes_do_not_depend_on_the_number_of_ranks(tmp_path: Path, ranks: int) 
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
                           MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         prepare(manifest, tmp_path / "many", CONFIG, 1)
-        problems = prepare(bad / "m.jsonl", bad / "store", CONFIG, 1).problems
+        report = prepare(bad / "m.jsonl", bad / "store", CONFIG, 1)
+        assert bool(prep.tell(report, bad)) == (rank == 0)
+        problems = report.problems
         assert [line.split("'")[1] for line in problems] == ["u2", "u3", "u9"]
 
     children = [forked(lambda rank=rank: work(rank)) for rank in range(ranks)]
