@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from asr.errors import AsrError
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -44,7 +45,7 @@ class Features(Section):
     energy: bool = False                        # log energy as one more value
     deltas: Literal[0, 1, 2] = 0                # orders of time derivatives (the paper: energy and 2, 123 values)
     end_frame: bool = False                     # append one frame of zeros after normalisation, so the end can be seen
-    speeds: Annotated[list[Annotated[float, Field(ge=0.5, le=2.0)]], Field(min_length=1)] = [1.0]
+    speeds: Annotated[list[Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False)]], Field(min_length=1)] = [1.0]
     #                                             copies of each utterance at these speeds; training draws one an epoch
 
 
@@ -184,7 +185,7 @@ class Decode(Section):
     nbest: Positive = 1
     batch_size: Positive = 16                   # utterances at a time
     ctc_weight: Share = 0.3                     # of the CTC prefix score, where the model has a branch
-    length_bonus: float = 0.0                   # log probability added for every phone
+    length_bonus: Finite = 0.0                  # log probability added for every phone
     longest: Above0 = 25.0                      # phones a second, at most …
     shortest: NotNegative = 0.0                 # … and at least
     beta: Above0 = 1.0                          # further sharpening at decode time, times attention.beta
@@ -229,7 +230,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
-            raise AsrError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+            raise AsrError(f"{path}{line}: not YAML: {_one_line(error)}") from error
     return parse_config(_override(tree, overrides), str(path) if path else "-o")
 
 
@@ -249,6 +250,8 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _override(tree: Any, overrides: Sequence[str]) -> Any:
+    if not isinstance(tree, dict):
+        return tree                     # what it should be is told by `parse_config`
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -261,9 +264,13 @@ def _override(tree: Any, overrides: Sequence[str]) -> Any:
             raise AsrError(f"-o {override}: {'.'.join(sections)} is no section")
         try:
             node[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise AsrError(f"-o {override}: the value is not YAML: {getattr(error, 'problem', error)}") from error
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise AsrError(f"-o {override}: the value is not YAML: {_one_line(error)}") from error
     return tree
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(getattr(error, "problem", None) or error).split())
 
 
 def _explain(error: Any) -> str:
@@ -283,7 +290,7 @@ def _explain(error: Any) -> str:
             return f"{key} is the text {value!r}: YAML reads 3e-4 as text, write {float(value)!r}"
         except ValueError:
             pass
-    if isinstance(value, dict):
+    if error["type"] == "value_error":      # of a section's own check, which names the key itself
         return message
     shown = "nothing" if value is None else repr(value)
     return f"{key} is {shown:.60}: {message[0].lower()}{message[1:]}"

@@ -71,6 +71,8 @@ def read_fold(path: Path, source: str, target: str) -> Mapping[str, str | None]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AsrError(f"{path}: not UTF-8 text: {error.reason}") from error
     rows = [line.split("\t") for line in lines if line.strip() and not line.startswith("#")]
     header = rows[0] if rows else []
     for column in (source, target):

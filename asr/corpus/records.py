@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def each_row(path: Path) -> Iterator[tuple[int, Utterance | AsrError]]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")     # and not at U+2028, which a text may hold
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -154,7 +155,8 @@ def hypothesis_row(hypothesis: Hypothesis) -> dict[str, Any]:
     """The JSON object for a hypothesis."""
     phones = [{"phone": p.phone, "start": round(p.start, 4), "end": round(p.end, 4),
                "confidence": round(p.confidence, 4)} for p in hypothesis.phones]
-    return {"id": hypothesis.id, "text": hypothesis.text, "score": round(hypothesis.score, 4), "phones": phones,
+    score = round(hypothesis.score, 4) if math.isfinite(hypothesis.score) else None     # JSON knows no infinity
+    return {"id": hypothesis.id, "text": hypothesis.text, "score": score, "phones": phones,
             "health": hypothesis.health} | hypothesis.extra
 
 
@@ -165,7 +167,7 @@ def _utterance(row: dict[str, Any], where: str, folder: Path) -> Utterance:
     for key in ("id", "audio_filepath", "text", "speaker"):
         if row.get(key) is not None and not isinstance(row[key], str):
             raise AsrError(f"{where}: {key!r} is {row[key]!r}: write it as text between quotes")
-    if not row["id"].strip() or not row["audio_filepath"]:
+    if not (row["id"] or "").strip() or not row["audio_filepath"]:
         raise AsrError(f"{where}: 'id' and 'audio_filepath' cannot be empty")
     if "\0" in row["audio_filepath"]:
         raise AsrError(f"{where}: 'audio_filepath' holds a NUL character")
@@ -192,7 +194,9 @@ def _hypothesis(row: dict[str, Any], where: str) -> Hypothesis:
                 for p in row["phones"])
         else:
             phones = tuple(TimedPhone(phone, 0.0, 0.0) for phone in row["text"].split())
-        return Hypothesis(row["id"], phones, float(row.get("score", 0.0)), dict(row.get("health") or {}),
+        score = row.get("score", 0.0)
+        return Hypothesis(row["id"], phones, -math.inf if score is None else float(score),
+                          dict(row.get("health") or {}),
                           {key: value for key, value in row.items() if key not in known})
     except (KeyError, TypeError, ValueError, AttributeError):
         raise AsrError(f"{where}: no hypothesis: expected 'id' and 'text' or timed 'phones', "
@@ -212,7 +216,7 @@ def _json_rows(source: Path | IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbered JSON objects of a file; blank lines are passed over."""
     if isinstance(source, Path):
         try:
-            with source.open(encoding="utf-8-sig") as file:
+            with source.open("rb") as file:
                 yield from _rows_of(file, str(source))
         except OSError as error:
             raise AsrError(f"{source}: cannot be read: {error.strerror}") from error
@@ -220,16 +224,17 @@ def _json_rows(source: Path | IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _rows_of(source, getattr(source, "name", "standard input"))
 
 
-def _rows_of(file: IO[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows_of(file: IO[str] | IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
-        for number, line in enumerate(file, start=1):
+        for number, raw in enumerate(file, start=1):
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8") if isinstance(raw, bytes) else raw
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise AsrError(f"{name}:{number}: expected a JSON object, like {{\"id\": …}}")
                 yield number, row
     except UnicodeDecodeError as error:
-        raise AsrError(f"{name}:{number + 1}: not UTF-8 text: {error.reason}") from error
+        raise AsrError(f"{name}:{number}: not UTF-8 text: {error.reason}") from error
     except (ValueError, RecursionError) as error:
         raise AsrError(f"{name}:{number}: not JSON: {getattr(error, 'msg', error)}") from error

@@ -189,8 +189,14 @@ class FinalState(nn.Module):
 
 
 def in_window(gaze: Gaze, memory: Memory, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-    """The window around each focus: its first frame (B, K), its frames clamped to the memory (B, K, W), their mask."""
-    first = gaze.focus(window.centre).clamp(0, memory.values.size(1) - 1) - window.back
+    """The window around each focus: its first frame (B, K), its frames clamped to the memory (B, K, W), their mask.
+
+    The first window lies around frame 0: the middle of an evenly spread α_0 is the middle of the recording.
+    """
+    focus = gaze.focus(window.centre)
+    if gaze.first is None:
+        focus = torch.zeros_like(focus)
+    first = focus.clamp(0, memory.values.size(1) - 1) - window.back
     frames = first.unsqueeze(2) + torch.arange(window.width, device=first.device)
     mask = (frames >= 0) & (frames < memory.lengths.view(-1, 1, 1))
     return first, frames.clamp(0, memory.values.size(1) - 1), mask

@@ -158,7 +158,10 @@ class LongSearch:
 
     def _foci(self, beam: Beam[SearchState]) -> Tensor:
         """Foci of the live hypotheses, in frames of the memory."""
-        foci = beam.state.decoder.gaze.focus(self.settings.window.centre)
+        gaze = beam.state.decoder.gaze
+        if gaze.first is None:      # the first window lies around frame 0
+            return torch.zeros_like(beam.last)
+        foci = gaze.focus(self.settings.window.centre)
         live = beam.scores.isfinite()
         return foci[live] if bool(live.any()) else foci.flatten()
 
