@@ -83,7 +83,8 @@ def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
 def test_byte_order_mark_blank_lines_and_what_else_a_row_holds(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'\xef\xbb\xbf\n{"id": "\xc3\xa4", "audio_filepath": "x/a.wav", "offset": 1, "duration": 2,'
-                     b' "text": " a  b ", "speaker": "s", "lang": "de"}\r\n\r\n{"id": "b", "audio_filepath": "/b.wav", "text": ""}')
+                     b' "text": " a  b ", "speaker": "s", "lang": "de"}\r\n\r\n'
+                     b'{"id": "b", "audio_filepath": "/b.wav", "text": ""}')
     assert read_manifest(path) == [
         Utterance("ä", tmp_path / "x/a.wav", 1.0, 2.0, ("a", "b"), "s", {"lang": "de"}),
         Utterance("b", Path("/b.wav"), phones=())]

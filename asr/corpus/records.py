@@ -224,7 +224,7 @@ def _json_rows(source: Path | IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _rows_of(source, getattr(source, "name", "standard input"))
 
 
-def _rows_of(file: IO[str] | IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows_of(file: Iterable[str | bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
         for number, raw in enumerate(file, start=1):

@@ -1,7 +1,7 @@
 """The model file: one `.asr`, which is safetensors with everything that decoding needs in its header.
 
-The header's metadata hold the config, the phone set, the provenance (data, commit, PER) and a SHA-256 over the
-tensors; the tensors are the weights and the normaliser. Nothing in the file can run code.
+The header's metadata hold the config, the phone set, the provenance (data, commit, PER) and a SHA-256 over them and
+the tensors; the tensors are the weights and the normaliser. Nothing in the file can run code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Header:
     config: Config
     phones: PhoneSet
     provenance: Mapping[str, Any]
-    sha256: str
+    sha256: str                         # as the file has it; `load_model` compares
+    metadata: Mapping[str, str]         # the texts that all this was read from
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def load_header(path: Path) -> Header:
     """
     from safetensors import SafetensorError, safe_open
     try:
+        Path(path).open("rb").close()         # its error is better worded than safetensors'
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except OSError as error:
@@ -80,7 +82,10 @@ def load_header(path: Path) -> Header:
             raise TypeError
     except (KeyError, ValueError, TypeError, RecursionError):
         raise AsrError(f"{path}: the model's header is damaged: copy the file again or train it anew") from None
-    return Header(parse_config(tree, str(path)), PhoneSet(phones), provenance, digest)
+    try:
+        return Header(parse_config(tree, str(path)), PhoneSet(phones), provenance, digest, metadata)
+    except AsrError as error:
+        raise AsrError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet, normaliser: Normaliser,
@@ -94,7 +99,8 @@ def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet
     tensors |= {"normaliser.mean": normaliser.mean.float().contiguous(),
                 "normaliser.std": normaliser.std.float().contiguous()}
     metadata = {"format": FORMAT, "config": json.dumps(config.model_dump()), "phones": json.dumps(phones.phones),
-                "provenance": json.dumps(dict(provenance), ensure_ascii=False), "sha256": _digest(tensors)}
+                "provenance": json.dumps(dict(provenance), ensure_ascii=False)}
+    metadata["sha256"] = _digest(tensors, metadata)
     with writing(Path(path), "wb") as file:
         file.write(save(tensors, metadata))
 
@@ -117,8 +123,8 @@ def load_model(path: Path, device: str = "cpu") -> Model:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise AsrError(f"{path}: cut short or damaged ({error}): {advice}") from error
-    if _digest(tensors) != header.sha256:
-        raise AsrError(f"{path}: the weights do not match their checksum, the file is damaged: {advice}")
+    if _digest(tensors, header.metadata) != header.sha256:
+        raise AsrError(f"{path}: does not match its checksum, the file is damaged: {advice}")
     width = feature_width(header.config.features)
     network = Recognizer(header.config, width, len(header.phones))
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
@@ -135,11 +141,13 @@ def load_model(path: Path, device: str = "cpu") -> Model:
     return Model(header, network.to(device).eval(), normaliser)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of all tensors."""
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over the metadata, and names, types, shapes and bytes of all tensors."""
+    import torch
+    texts = {key: text for key, text in metadata.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

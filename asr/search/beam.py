@@ -43,6 +43,7 @@ class Found(NamedTuple):
     log_probs: list[float]  # of each id, and of the end
     notes: Tensor           # (U + 1, N), one row for each id and the end
     ended: str              # "eos", or "limit": it was cut at the length limit
+    again: bool = False     # found in a second try, by safer settings
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def expand(stepper: Stepper[S], beam: Beam[S], width: int, bonus: float = 0.0,
     order = (ids == 0).long().argsort(dim=1, stable=True)[:, :min(width, max(1, K * (V - 1)))]
     scores, row, ids = scores.gather(1, order), row.gather(1, order), ids.gather(1, order)
     scores = scores.masked_fill(ids == 0, -math.inf)
+    empty = scores == -math.inf         # an empty place mirrors the best, so that it differs from no live hypothesis
+    row, ids = torch.where(empty, row[:, :1], row), torch.where(empty, ids[:, :1], ids)
     utterance = torch.arange(B, device=ids.device).unsqueeze(1)
     chosen = log_probs[utterance, row, ids].float()
     return Beam(
@@ -130,7 +133,7 @@ def search(stepper: Stepper[S], state: S, limits: Sequence[int], *, width: int, 
     """The `nbest` best sequences of each utterance, best first.
 
     An utterance leaves the batch when its `nbest` finished hypotheses cannot be beaten by a live one (scores only
-    fall while `bonus` is 0), or at its length limit, where the best live ones count as finished.
+    fall while `bonus` is 0), or at its length limit, where the best live ones count as finished if none has ended.
 
     Args:
         state: the stepper's, for one empty hypothesis of each utterance
@@ -141,7 +144,7 @@ def search(stepper: Stepper[S], state: S, limits: Sequence[int], *, width: int, 
     finished: list[list[Found]] = [[] for _ in limits]
     who = list(range(len(limits)))                      # the utterances still in the beam
     beam = start_beam(state, len(limits), device)
-    for u in range(max(limits, default=0) + 1):
+    for u in range(max(limits, default=-1) + 1):
         may_end = torch.tensor([u >= shortest[b] for b in who], device=device) if shortest is not None else None
         before = beam
         beam, endings, notes = expand(stepper, beam, width, bonus, may_end)

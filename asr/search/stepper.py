@@ -100,6 +100,7 @@ class AttentionStepper:
         both.scatter_(2, candidates,
                       (1 - weight) * attention.gather(2, candidates) + weight * extended.gain.to(attention.dtype))
         both[:, :, 0] = (1 - weight) * attention[:, :, 0] + weight * ctc.end_gain(forward, lengths).to(attention.dtype)
+        both = both.masked_fill(both < weight * ctc.NEVER / 2, float("-inf"))
         return both, replace(state, forward=forward, pending=extended)
 
     def _guarded(self, log_probs: Tensor, before: Tensor, focus: Tensor, lengths: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,18 @@ _MAGIC = b"asr-run-1 "      # then the SHA-256 in hex, a newline, and what torch
 
 
 def save_run_state(run: Path, state: dict[str, Any]) -> None:
-    """Write the state; the one before it is kept."""
+    """Write the state; the one before it is kept, and is not moved before the new one is whole."""
     import torch
     buffer = io.BytesIO()
     torch.save(state, buffer)
     body = buffer.getvalue()
     last = run / LAST
-    if last.exists():
-        last.replace(run / BEFORE)
     with writing(last, "wb") as file:
         file.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        file.flush()
+        os.fsync(file.fileno())
+        if last.exists():
+            last.replace(run / BEFORE)
 
 
 def load_run_state(run: Path) -> tuple[dict[str, Any] | None, str]:
@@ -42,7 +45,7 @@ def load_run_state(run: Path) -> tuple[dict[str, Any] | None, str]:
         try:
             state = _read(path)
         except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            damage = damage or f"{path}: damaged ({error})"
+            damage = damage or f"{path}: damaged ({str(error).splitlines()[0]})"
             continue
         if name == BEFORE:
             damage = (damage or f"{run / LAST}: missing") + f": going on from {path}"
