@@ -175,7 +175,11 @@ class Long(Section):
     after: Above0 = 30.0                        # s
     block: Above0 = 8.0                         # s of encoder output made at a time
     margin: NotNegative = 1.5                   # s on each side of a block that are computed and thrown away
-    settle: Positive = 60                       # phones after which hypotheses that differ from the best are dropped
+    road: Literal["spans", "stream"] = "spans"  # spans: cut at quiet places, searched as a batch; stream: in one go
+    settle: Positive = 60                       # stream: phones after which hypotheses that differ from the best go
+    span: Above0 = 20.0                         # spans: s at most …
+    overlap: NotNegative = 0.5                  # … s that two share where no silence parts them …
+    batch: Positive = 16                        # … and how many are searched together
 
 
 class Decode(Section):
@@ -195,6 +199,7 @@ class Decode(Section):
     eos_gate: NotNegative = 0.6                 # s: the end is allowed once the focus is so near it; 0: always
     jump_back: NotNegative = 0.5                # s: a focus that goes back further drops the hypothesis; 0: allowed
     jump_ahead: NotNegative = 0.0               # s: the same ahead
+    fallback: bool = True                       # search again, by safer settings, where the attention went astray
     precision: Literal["float32", "bf16"] = "float32"
     window: Window = Window()
     long: Long = Long()

@@ -29,6 +29,7 @@ from asr.search.blocks import encode_blocks
 from asr.search.health import health, is_poor
 from asr.search.longform import LongSearch, Settled
 from asr.search.recognise import hypothesis_of, recognise, timed_phones
+from asr.search.spans import SpanSearch
 from asr.training.distributed import pick_device
 
 AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
@@ -100,7 +101,8 @@ class Transcriber:
             with torch.inference_mode():
                 blocks = encode_blocks(network, self._frames(utterance, stream, heard), block=long.block,
                                        margin=long.margin)
-                for piece in LongSearch(network, self.settings).run(blocks):
+                road = SpanSearch if long.road == "spans" else LongSearch
+                for piece in road(network, self.settings).run(blocks):
                     recording.append(piece)
                     if live is not None:
                         live(utterance.id, self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds),
@@ -177,9 +179,11 @@ class Transcriber:
         foci = [focus for piece in pieces for focus in piece.foci]
         log_probs = [value for piece in pieces for value in piece.log_probs]
         entropies = [value for piece in pieces for value in piece.entropies]
-        signs = health(ids, foci, entropies, seconds=self.network.seconds, ended=pieces[-1].ended)
-        signs["pushed"] = pieces[-1].pushed
-        hypothesis = Hypothesis(utterance.id, self._timed(ids, foci, log_probs, seconds), pieces[-1].score, signs)
+        cut = any(piece.ended == "limit" for piece in pieces)
+        signs = health(ids, foci, entropies, seconds=self.network.seconds, ended="limit" if cut else "eos")
+        signs |= {"pushed": sum(piece.pushed for piece in pieces), "again": sum(piece.again for piece in pieces)}
+        score = sum(piece.score for piece in pieces)
+        hypothesis = Hypothesis(utterance.id, self._timed(ids, foci, log_probs, seconds), score, signs)
         return _with_origin(hypothesis, utterance, seconds)
 
     def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],

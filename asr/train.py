@@ -146,7 +146,8 @@ class Session:
 
     def measure(self) -> dict[str, Any]:
         """PER of the dev set by real decoding, in percent, with its insertions, deletions and substitutions."""
-        settings = self.config.decode.model_copy(update={"beam": self.config.train.dev_beam, "nbest": 1})
+        settings = self.config.decode.model_copy(update={"beam": self.config.train.dev_beam, "nbest": 1,
+                                                           "fallback": False})
         self.network.eval()
         found: dict[str, list[str]] = {}
         for batch in self.dev.epoch(0):

@@ -36,7 +36,8 @@ class Settled:
     score: float                # log probability of the whole hypothesis, on the last piece
     encoded: int                # encoder frames heard so far
     ended: str = ""             # "eos" or "limit" on the last piece
-    pushed: int = 0             # times that the focus had to be pushed on, so far
+    pushed: int = 0             # times that the focus had to be pushed on since the last piece
+    again: bool = False         # found in a second try, by safer settings
 
 
 class LongSearch:
@@ -238,5 +239,6 @@ class LongSearch:
 
     def _piece(self, ids: Tensor, log_probs: Tensor, notes: Tensor, count: int) -> Settled:
         """The first `count` phones of a hypothesis."""
+        pushed, self.pushed = self.pushed, 0
         return Settled(ids[:count].tolist(), log_probs[:count].tolist(), notes[:count, 0].tolist(),
-                       notes[:count, 1].tolist(), 0.0, self.encoded, pushed=self.pushed)
+                       notes[:count, 1].tolist(), 0.0, self.encoded, pushed=pushed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,24 +13,65 @@ from torch import Tensor
 from asr import config
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Hypothesis, TimedPhone
+from asr.model.attention import Memory
 from asr.model.recognizer import Recognizer
 from asr.search.beam import Found, search
-from asr.search.health import health
+from asr.search.health import health, is_poor
 from asr.search.stepper import AttentionStepper
 
 
 @torch.inference_mode()
 def recognise(network: Recognizer, feats: Tensor, frames: Tensor, settings: config.Decode) -> list[list[Found]]:
     """Search a padded batch: (B, T, F) features and (B,) frames → the n best of each utterance."""
-    bf16 = settings.precision == "bf16"
-    with torch.autocast(feats.device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(feats.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         memory = network.encode(feats, frames)
+    memory = replace(memory, values=memory.values.float())
+    return search_memory(network, memory, settings)
+
+
+@torch.inference_mode()
+def search_memory(network: Recognizer, memory: Memory, settings: config.Decode) -> list[list[Found]]:
+    """Search what is encoded: the n best of each utterance.
+
+    Where the best one's attention went astray, the utterance is searched again by `fallback`'s settings, and the new
+    result, marked `again`, stands if its signs are better.
+    """
+    found = _search(network, memory, settings)
+    poor = [b for b, hypotheses in enumerate(found) if settings.fallback and _is_poor(hypotheses, network.seconds)]
+    if poor:
+        utterances = torch.tensor(poor, device=memory.lengths.device)
+        retried = _search(network, memory.pick(utterances), fallback(settings))
+        for b, hypotheses in zip(poor, retried, strict=True):
+            if not _is_poor(hypotheses, network.seconds):
+                found[b] = [hypothesis._replace(again=True) for hypothesis in hypotheses]
+    return found
+
+
+def fallback(settings: config.Decode) -> config.Decode:
+    """Safer settings for a second try: a narrower window, more of the CTC branch, nothing else that was tuned."""
+    window = settings.window.model_copy(update={"enabled": True, "back": min(0.3, settings.window.back),
+                                                "ahead": min(0.8, settings.window.ahead)})
+    return settings.model_copy(update={"window": window, "ctc_weight": max(0.5, settings.ctc_weight),
+                                       "beam": max(4, settings.beam)})
+
+
+def _search(network: Recognizer, memory: Memory, settings: config.Decode) -> list[list[Found]]:
     stepper = AttentionStepper(network, settings)
-    seconds = (memory.lengths * network.seconds).tolist()
-    with torch.autocast(feats.device.type, torch.bfloat16, enabled=bf16 and feats.device.type == "cuda"):
+    seconds = [length * network.seconds for length in memory.lengths.tolist()]
+    device = memory.values.device
+    bf16 = settings.precision == "bf16" and device.type == "cuda"
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         return search(stepper, stepper.start(memory), [math.ceil(s * settings.longest) for s in seconds],
                       width=settings.beam, nbest=settings.nbest, bonus=settings.length_bonus,
-                      shortest=[math.floor(s * settings.shortest) for s in seconds], device=feats.device)
+                      shortest=[math.floor(s * settings.shortest) for s in seconds], device=device)
+
+
+def _is_poor(found: Sequence[Found], seconds: float) -> bool:
+    if not found:
+        return True
+    best = found[0]
+    signs = health(best.ids, best.notes[:, 0].tolist(), best.notes[:, 1].tolist(), seconds=seconds, ended=best.ended)
+    return is_poor(signs, len(best.ids))
 
 
 def hypothesis_of(id: str, found: Sequence[Found], phones: PhoneSet, *, seconds: float,
@@ -44,7 +86,7 @@ def hypothesis_of(id: str, found: Sequence[Found], phones: PhoneSet, *, seconds:
         return Hypothesis(id, (), -math.inf, {"ended": "limit"})
     best = found[0]
     foci, entropies = best.notes[:, 0].tolist(), best.notes[:, 1].tolist()
-    signs = health(best.ids, foci, entropies, seconds=seconds, ended=best.ended)
+    signs = health(best.ids, foci, entropies, seconds=seconds, ended=best.ended) | {"again": best.again}
     extra = {} if len(found) == 1 else {"nbest": [
         {"text": " ".join(phones.decode(other.ids)), "score": round(other.score, 4)} for other in found]}
     timed = timed_phones(phones.decode(best.ids), foci, best.log_probs, seconds=seconds, duration=duration)
