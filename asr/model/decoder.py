@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from asr import config
+from asr.model import unrolled
 from asr.model.attention import PLAIN, Aids, Gaze, Memory, build_attention
 from asr.model.encoder import open_forget_gate
 
@@ -132,11 +133,19 @@ class Decoder(nn.Module):
         With `sampling`, an input is replaced by the model's own last choice with that probability
         (Bengio et al. 2015, scheduled sampling).
         """
-        driven = self.drive(inputs).unsqueeze(2)                            # (B, U, 1, gates H), all at once
+        driven = self.drive(inputs)                                         # (B, U, gates H), all at once
+        if sampling or not unrolled.fits(self):
+            hidden, context, weights = self.steps(driven, memory, sampling)
+        else:
+            hidden, context, weights = unrolled.unroll(self, driven, memory)
+        return self.output(hidden, context), weights
+
+    def steps(self, driven: Tensor, memory: Memory, sampling: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """One step after another: (B, U, gates H) → hidden (B, U, H), context (B, U, D), weights (B, U, S)."""
         state = self.start(memory)
         hidden, context, weights = [], [], []
-        for u in range(inputs.size(1)):
-            now = driven[:, u]
+        for u in range(driven.size(1)):
+            now = driven[:, u:u + 1]
             if sampling and u > 0:
                 chosen = self.output(state.hidden, state.context).argmax(2)         # (B, 1)
                 own = torch.rand(chosen.shape, device=chosen.device) < sampling
@@ -145,5 +154,4 @@ class Decoder(nn.Module):
             hidden.append(state.hidden)
             context.append(state.context)
             weights.append(state.gaze.weights)
-        logits = self.output(torch.cat(hidden, dim=1), torch.cat(context, dim=1))
-        return logits, torch.cat(weights, dim=1)
+        return torch.cat(hidden, dim=1), torch.cat(context, dim=1), torch.cat(weights, dim=1)
