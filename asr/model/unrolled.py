@@ -12,7 +12,7 @@ Three more savings:
 - The location filters are a band matrix, made once a batch: f = F * α is then one small product.
 - Query, location and keys meet in one product: keys + [f, 1] [U; W s].
 
-Beside the alphabet of the package: G = 4 H gates; C counts the filters, a column of ones and zeros, up to a multiple of 4.
+Beside the alphabet of the package: G = 4 H gates; C counts filters, a column of ones and zeros, up to a multiple of 4.
 """
 
 from __future__ import annotations
