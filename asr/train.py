@@ -9,18 +9,21 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from asr.config import Config, dump_config
+from asr.config import Config, Features, dump_config
 from asr.corpus.phones import PhoneSet
+from asr.corpus.records import Utterance
 from asr.errors import AsrError
 from asr.files import writing
 from asr.frontend.batches import Loader
-from asr.frontend.fbank import Normaliser, feature_width
+from asr.frontend.fbank import Moments, Normaliser, feature_width
 from asr.frontend.store import FeatureSource, open_source
 from asr.model.file import load_model, save_model
 from asr.model.recognizer import Recognizer
@@ -41,6 +44,36 @@ class Data:
     dev: FeatureSource
     phones: PhoneSet
     normaliser: Normaliser
+
+
+@dataclass(frozen=True)
+class FirstOf:
+    """The first utterances of a source alone."""
+
+    source: FeatureSource
+    count: int
+
+    @property
+    def utterances(self) -> Sequence[Utterance]:
+        """In the manifest's order."""
+        return self.source.utterances[:self.count]
+
+    @property
+    def features(self) -> Features:
+        """As the source has them."""
+        return self.source.features
+
+    def frames(self, i: int, speed: float = 1.0) -> int:
+        """T of utterance i."""
+        return self.source.frames(i, speed)
+
+    def static(self, i: int, speed: float = 1.0) -> Tensor:
+        """Frames of utterance i: (T, S)."""
+        return self.source.static(i, speed)
+
+    def moments(self) -> Moments:
+        """Of the whole source."""
+        return self.source.moments()
 
 
 def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device: str = "auto",
@@ -64,7 +97,7 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
         network = Recognizer(config, feature_width(config.features), len(data.phones)).to(where)
         state, remark = _open_run(run, config, resume, group)
         journal = Journal(run, main=group.main, epochs=config.train.epochs,
-                          resumed_at=state["progress"]["update"] if state else None)
+                          progress=state["progress"] if state else None)
         if remark:
             journal.say(remark)
         if init is not None and state is None:
@@ -122,10 +155,9 @@ class Session:
                  journal: Journal, sources: dict[str, Any]) -> None:
         self.config, self.data, self.network, self.group = config, data, network, group
         self.run, self.journal, self.sources = run, journal, sources
-        self.dev = Loader(data.dev, data.phones, data.normaliser, config, rank=group.rank, world=group.world,
-                          train=False)
-        limit = config.train.dev_utterances or len(data.dev.utterances)
-        self.references = {u.id: u.phones or () for u in data.dev.utterances[:limit]}
+        dev = FirstOf(data.dev, config.train.dev_utterances or len(data.dev.utterances))
+        self.dev = Loader(dev, data.phones, data.normaliser, config, rank=group.rank, world=group.world, train=False)
+        self.references = {u.id: u.phones or () for u in dev.utterances}
 
     def run_all(self, state: dict[str, Any] | None) -> dict[str, Any]:
         """Train from the state on, then choose between the best epoch and the average of the best."""

@@ -15,7 +15,8 @@ from asr.training.checkpoint import load_run_state, save_run_state
 
 
 def state(number: int) -> dict:
-    return {"network": {"w": torch.full((50,), float(number))}, "progress": {"update": number, "history": [{"per": 1.5}]}}
+    progress = {"update": number, "history": [{"per": 1.5}]}
+    return {"network": {"w": torch.full((50,), float(number))}, "progress": progress}
 
 
 def number(run: Path) -> tuple[int, str]:

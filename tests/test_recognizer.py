@@ -62,7 +62,8 @@ def test_a_batch_is_the_sum_of_its_utterances(tiny_network: Make) -> None:
                      INPUTS[row:row + 1, :n], TARGETS[row:row + 1, :n], smoothing=0.1)
              for row, n in enumerate([4, 2, 3])]
     for name in ("attention", "ctc", "right"):
-        assert float(getattr(together, name)) == pytest.approx(sum(float(getattr(one, name)) for one in alone), rel=1e-5)
+        expected = sum(float(getattr(one, name)) for one in alone)
+        assert float(getattr(together, name)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_padding_gets_no_gradient(tiny_network: Make) -> None:

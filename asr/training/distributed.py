@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from asr.errors import AsrError
 
@@ -47,6 +47,12 @@ class Processes:
         things: list[Any] = [None] * self.world
         distributed.all_gather_object(things, thing)
         return things
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of the tensor over all ranks, on every rank."""
+        if self.world > 1:
+            distributed.all_reduce(tensor)
+        return tensor
 
     def agree(self, flag: int) -> int:
         """The largest of all ranks' numbers, so that all do the same."""

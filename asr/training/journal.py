@@ -14,15 +14,15 @@ from asr.errors import AsrError
 class Journal:
     """Writes a run's story. On processes other than the main one it is silent."""
 
-    def __init__(self, run: Path, *, main: bool, epochs: int, resumed_at: int | None = None) -> None:
-        """`resumed_at`: the update from which the run goes on; later lines of the log are dropped."""
+    def __init__(self, run: Path, *, main: bool, epochs: int, progress: dict[str, Any] | None = None) -> None:
+        """`progress`: of the state from which the run goes on; what the log tells of later is dropped."""
         self.main, self.epochs = main, epochs
         self.bar: Any = None
         self.board: Any = None
         if not main:
             return
         path = run / "log.jsonl"
-        kept = [line for line in _lines(path) if resumed_at is not None and line.get("update", 0) <= resumed_at]
+        kept = [line for line in read_log(path) if progress and _is_before(line, progress)]
         try:
             self.file = path.open("w", encoding="utf-8")
         except OSError as error:
@@ -32,7 +32,7 @@ class Journal:
         self.file.flush()
         with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at)
+            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=progress and progress["update"])
 
     def log(self, event: str, **figures: Any) -> None:
         """A line of log.jsonl, and the figures to TensorBoard."""
@@ -86,8 +86,14 @@ class Journal:
                 self.board.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The log so far; a line cut off by a crash is passed over."""
+def _is_before(line: dict[str, Any], progress: dict[str, Any]) -> bool:
+    """Whether a line was written before the state was saved; an epoch counts once its figures are in the state."""
+    return line.get("update", 0) <= progress["update"] \
+        and (line.get("event") != "epoch" or line["epoch"] < progress["epoch"])
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The log so far, none if there is no file; a line cut off by a crash is passed over."""
     lines = []
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():

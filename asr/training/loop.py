@@ -28,6 +28,7 @@ from asr.training.distributed import Processes
 from asr.training.journal import Journal
 
 LOG_EVERY = 20      # updates between two lines of log.jsonl
+FIGURES = ("loss", "ctc", "attention", "accuracy")      # of an update: means over the phones of all ranks
 
 
 @dataclass
@@ -44,11 +45,25 @@ class Progress:
     seconds: float = 0.0        # spent training, over all resumptions
     history: list[dict[str, Any]] = field(default_factory=list)     # one entry an epoch: dev PER and the like
     done: bool = False
+    counted: int = 0            # updates of this epoch whose figures are in `sums`
+    sums: dict[str, float] = field(default_factory=dict)
 
     @property
     def best(self) -> float:
         """The lowest dev PER so far, in percent."""
         return min((entry["per"] for entry in self.history), default=math.inf)
+
+    def count(self, report: dict[str, float]) -> None:
+        """Count an update's figures in, unless its loss is not finite."""
+        if math.isfinite(report["loss"]):
+            self.counted += 1
+            self.sums = {key: self.sums.get(key, 0.0) + report[key] for key in FIGURES}
+
+    def means(self) -> dict[str, float]:
+        """The means of the figures of this epoch, and begin anew."""
+        means = {key: round(self.sums.get(key, 0.0) / max(1, self.counted), 4) for key in FIGURES}
+        self.counted, self.sums = 0, {}
+        return means
 
 
 class Trainer:
@@ -107,13 +122,13 @@ class Trainer:
     def _epoch(self) -> None:
         p = self.progress
         updates = self.loader.updates(p.epoch)
-        started, frames, sums = time.monotonic(), 0, Sums()
+        started, frames = time.monotonic(), 0
         self.network.train()
         self.journal.begin_epoch(p.epoch, updates, p.batch)
         for batch in self.loader.epoch(p.epoch, skip=p.batch):
             report = self.update(batch, (p.epoch + p.batch / updates) / self.settings.epochs)
             p.batch, p.update = p.batch + 1, p.update + 1
-            sums.add(report)
+            p.count(report)
             frames += int(batch.frames.sum())
             seconds = time.monotonic() - started
             self.journal.update(report, frames * self.processes.world / seconds)
@@ -121,12 +136,12 @@ class Trainer:
                 self.journal.log("update", epoch=p.epoch, **{k: _rounded(v) for k, v in report.items()})
             self._save_if_due()
         p.seconds += time.monotonic() - started
-        self._close_epoch(sums, frames * self.processes.world / max(time.monotonic() - started, 1e-9))
+        self._close_epoch(frames * self.processes.world / max(time.monotonic() - started, 1e-9))
 
-    def _close_epoch(self, sums: Sums, speed: float) -> None:
+    def _close_epoch(self, speed: float) -> None:
         """Measure the dev set, keep the figures, decide how to go on."""
         p = self.progress
-        figures = {"epoch": p.epoch, "update": p.update, **sums.means(), **self.measure(),
+        figures = {"epoch": p.epoch, "update": p.update, **p.means(), **self.measure(),
                    "frames_per_second": round(speed), "seconds": round(p.seconds, 1), "skipped": p.skipped}
         better = figures["per"] < p.best
         p.stale = 0 if better else p.stale + 1
@@ -174,9 +189,9 @@ class Trainer:
                                 ctc_only=warming)
         weight = (1.0 if warming else settings.ctc_weight) if self.network.ctc is not None else 0.0
         total = batch.weight * ((1 - weight) * loss.attention + weight * loss.ctc) / batch.tokens
-        tokens = max(1, int((batch.targets >= 0).sum()))
-        sums = torch.stack([total * batch.tokens, loss.ctc, loss.attention, 100 * loss.right]).detach()
-        figures = dict(zip(("loss", "ctc", "attention", "accuracy"), (sums / tokens).tolist(), strict=True))
+        own = batch.weight * torch.stack([loss.ctc, loss.attention, 100 * loss.right]) / batch.tokens
+        sums = self.processes.sum(torch.cat([total.reshape(1), own]).detach())
+        figures = dict(zip(FIGURES, sums.tolist(), strict=True))
         return total * self.processes.world, figures        # DistributedDataParallel divides by the world again
 
     def _freeze(self) -> None:
@@ -219,24 +234,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class Sums:
-    """Means of the updates' figures over an epoch."""
-
-    def __init__(self) -> None:
-        self.count, self.sums = 0, {"loss": 0.0, "ctc": 0.0, "attention": 0.0, "accuracy": 0.0}
-
-    def add(self, report: dict[str, float]) -> None:
-        """Count an update in, unless its loss is not finite."""
-        if math.isfinite(report["loss"]):
-            self.count += 1
-            for key in self.sums:
-                self.sums[key] += report[key]
-
-    def means(self) -> dict[str, float]:
-        """The means, by name."""
-        return {key: round(total / max(1, self.count), 4) for key, total in self.sums.items()}
 
 
 def _rounded(value: float) -> float:
