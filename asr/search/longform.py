@@ -2,7 +2,7 @@
 
 The encoder's frames come in blocks. The beam walks on while the window of every hypothesis lies inside what has been
 encoded; what lies behind all windows is forgotten; phones on which all hypotheses agree are given out and leave the
-beam. Silences longer than the window are stepped over: the decoder is made to emit a phone a step, and has none there.
+beam.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from torch import Tensor
 
 from asr import config
 from asr.model.attention import Gaze, Memory, moved
-from asr.model.recognizer import BLANK, Recognizer
+from asr.model.recognizer import Recognizer
 from asr.search.beam import Beam, Ending, expand, start_beam
-from asr.search.stepper import AttentionStepper, SearchState
+from asr.search.stepper import AttentionStepper, SearchState, next_speech
 
-SPOKEN = 0.1            # probability of anything but the blank that counts as speech
 STUCK_STEPS = 25        # steps in which the best focus must advance …
 STUCK_SECONDS = 0.4     # … by so much, or it is pushed on
 
@@ -51,7 +50,6 @@ class LongSearch:
         self.origin = 0             # encoder frame that column 0 of the memory stands for
         self.encoded = 0            # frames encoded so far
         self.complete = False       # the recording has ended
-        self.speech = torch.zeros(0, dtype=torch.bool)      # of the memory's frames: whether anything is said there
         self.pushed = 0
         self.progress: list[float] = []     # the best hypothesis's focus at each of the last steps
         self.best_end: tuple[Ending, Beam[SearchState], Tensor] | None = None
@@ -83,7 +81,7 @@ class LongSearch:
             if self.best_end is not None and self.best_end[0].score >= float(beam.scores[0, 0]):
                 yield self._last(beam, "eos")
                 return
-            beam = self._unstick(self._over_silence(beam))
+            beam = self._unstick(beam)
             if self.best_end is None:
                 beam, settled = self._settle(beam)
                 if settled is not None:
@@ -93,15 +91,13 @@ class LongSearch:
     # Memory: grows at the front, is forgotten behind.
 
     def _begin(self, source: Iterator[Tensor]) -> SearchState | None:
-        first = next(source, None)
-        if first is None or len(first) == 0:
+        first = next((block for block in source if len(block)), None)
+        if first is None:
             return None
         self.encoded = len(first)
         lengths = torch.tensor([len(first)], device=first.device)
         memory = self.network.decoder.attention.remember(first.unsqueeze(0), lengths)
-        state = self.stepper.start(memory)
-        self.speech = self._speech(first, state.ctc_log_probs)
-        return state
+        return self.stepper.start(memory)
 
     def _supply(self, beam: Beam[SearchState], source: Iterator[Tensor]) -> Beam[SearchState]:
         """Encode on until every live window lies inside the memory; forget what lies behind all of them."""
@@ -120,7 +116,6 @@ class LongSearch:
         if behind > window.width:
             beam = replace(beam, state=self._forgotten(beam.state, behind))
             self.origin += behind
-            self.speech = self.speech[behind:]
             self.progress = [focus - behind for focus in self.progress]
         return beam
 
@@ -131,12 +126,12 @@ class LongSearch:
                         torch.cat([state.memory.keys, new.keys], dim=1), state.memory.lengths + lengths)
         log_probs = state.ctc_log_probs
         more = self.network.ctc_log_probs(new) if log_probs is not None else None
-        self.speech = torch.cat([self.speech, self._speech(block, more)])
         gaze = state.decoder.gaze
         if gaze.first is None:      # before the first step the weights cover the memory
             gaze = Gaze(torch.nn.functional.pad(gaze.weights, (0, len(block))), None)
         joined = torch.cat([log_probs, more], dim=1) if log_probs is not None and more is not None else None
-        return replace(state, memory=memory, ctc_log_probs=joined, decoder=replace(state.decoder, gaze=gaze))
+        return replace(state, memory=memory, ctc_log_probs=joined, speech=next_speech(joined, memory),
+                       decoder=replace(state.decoder, gaze=gaze))
 
     def _forgotten(self, state: SearchState, frames: int) -> SearchState:
         memory, gaze = moved(state.memory, state.decoder.gaze, frames)
@@ -144,18 +139,10 @@ class LongSearch:
         if forward is not None:
             forward = replace(forward, first=forward.first - frames)
         log_probs = None if state.ctc_log_probs is None else state.ctc_log_probs[:, frames:]
-        return replace(state, memory=memory, ctc_log_probs=log_probs, forward=forward,
-                       decoder=replace(state.decoder, gaze=gaze))
+        return replace(state, memory=memory, ctc_log_probs=log_probs, speech=next_speech(log_probs, memory),
+                       forward=forward, decoder=replace(state.decoder, gaze=gaze))
 
-    # The focus: over silences, and on when it is stuck.
-
-    def _speech(self, values: Tensor, log_probs: Tensor | None) -> Tensor:
-        """(n,) whether something is said in a frame, by the CTC branch; without one, always."""
-        if log_probs is None:
-            if self.network.ctc is None:
-                return torch.ones(len(values), dtype=torch.bool)
-            log_probs = self.network.ctc(values).float().log_softmax(-1).unsqueeze(0)
-        return (1 - log_probs[0, :, BLANK].exp() > SPOKEN).cpu()
+    # The focus: pushed on when it is stuck.
 
     def _foci(self, beam: Beam[SearchState]) -> Tensor:
         """Foci of the live hypotheses, in frames of the memory."""
@@ -166,33 +153,13 @@ class LongSearch:
         live = beam.scores.isfinite()
         return foci[live] if bool(live.any()) else foci.flatten()
 
-    def _over_silence(self, beam: Beam[SearchState]) -> Beam[SearchState]:
-        """Move each focus behind which a whole window is silent to just before the next speech that is known of."""
-        window = self.stepper.aids.window
-        assert window is not None
-        gaze = beam.state.decoder.gaze
-        foci = gaze.focus(self.settings.window.centre)[0].tolist()
-        S = len(self.speech)
-        reach = int(self._foci(beam).min())
-        if bool(self.speech[max(0, reach + 2):reach + window.ahead].any()):
-            return beam
-        shifts = []
-        for focus in foci:
-            spoken = self.speech[max(0, focus + 2):].nonzero()
-            following = max(0, focus + 2) + int(spoken[0]) if len(spoken) else S
-            near = max(2, window.ahead // 4)
-            shifts.append(max(0, following - near - focus) if following - focus >= window.ahead else 0)
-        if self.complete:       # the end must stay in view
-            shifts = [max(0, min(shift, S - 1 - focus)) for shift, focus in zip(shifts, foci, strict=True)]
-        return self._shifted(beam, torch.tensor([shifts], device=gaze.weights.device))
-
     def _unstick(self, beam: Beam[SearchState]) -> Beam[SearchState]:
         """Push the focus on when the best hypothesis says phone after phone about the same spot."""
         self.progress.append(float(beam.state.decoder.gaze.focus(self.settings.window.centre)[0, 0]))
         self.progress = self.progress[-STUCK_STEPS:]
         window = self.stepper.aids.window
         assert window is not None
-        at_end = self.complete and self.progress[-1] >= len(self.speech) - 1 - window.ahead
+        at_end = self.complete and self.progress[-1] >= beam.state.memory.values.size(1) - 1 - window.ahead
         if len(self.progress) < STUCK_STEPS or at_end \
                 or (self.progress[-1] - self.progress[0]) * self.network.seconds > STUCK_SECONDS:
             return beam

@@ -18,8 +18,9 @@ from torch import Tensor
 from asr import config
 from asr.model.attention import Memory
 from asr.model.recognizer import BLANK, Recognizer
-from asr.search.longform import SPOKEN, Settled
+from asr.search.longform import Settled
 from asr.search.recognise import search_memory
+from asr.search.stepper import SPOKEN
 
 PAD = 0.3           # s of a silence that a span keeps at either end
 SMOOTH = 0.06       # s on each side over which quietness is averaged

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from asr import config
 from asr.model import decoder
-from asr.model.attention import Aids, Memory, Window
-from asr.model.recognizer import Recognizer
+from asr.model.attention import Aids, Gaze, Memory, Window
+from asr.model.recognizer import BLANK, Recognizer
 from asr.search import ctc
 from asr.search.beam import Step
 
+SPOKEN = 0.1            # probability of anything but the blank that counts as speech
+HOPELESS = -1e3         # log score of what the CTC branch holds impossible: scores stay numbers to compare
 MORE_CANDIDATES = 5     # ids beyond the beam's width for which the CTC score is computed, best by attention
 
 
@@ -24,6 +26,7 @@ class SearchState:
     memory: Memory
     decoder: decoder.State
     ctc_log_probs: Tensor | None            # (B, S, V)
+    speech: Tensor | None                   # (B, S) the next frame in which something is said, or the length
     forward: ctc.Forward | None             # None before the first step
     pending: ctc.Extended | None = None     # between a step and the pick behind it
 
@@ -44,12 +47,18 @@ class AttentionStepper:
 
     def start(self, memory: Memory) -> SearchState:
         """One empty hypothesis for each utterance of the memory."""
-        log_probs = self.network.ctc_log_probs(memory) if self.ctc_weight else None
-        return SearchState(memory, self.network.decoder.start(memory), log_probs, None)
+        log_probs = self.network.ctc_log_probs(memory) if self.network.ctc is not None else None
+        state = self.network.decoder.start(memory)
+        if self.aids.window is not None:        # the middle of an evenly spread α_0 is the middle of the recording
+            weights = torch.zeros_like(state.gaze.weights)
+            weights[:, :, 0] = 1.0
+            state = replace(state, gaze=Gaze(weights, None))
+        return SearchState(memory, state, log_probs, next_speech(log_probs, memory), None)
 
     def step(self, last: Tensor, state: SearchState) -> tuple[Step, SearchState]:
         """The last ids (B, K) → log probabilities of the next (B, K, V) and the state behind."""
         centre = self.settings.window.centre
+        state = self._over_silence(state)
         before = state.decoder.gaze.focus(centre)
         log_probs, after = self.network.decoder.step(last, state.memory, state.decoder, self.aids)
         focus, weights = after.gaze.focus(centre), after.gaze.weights
@@ -64,12 +73,13 @@ class AttentionStepper:
     def pick(self, state: SearchState, rows: Tensor, ids: Tensor) -> SearchState:
         """The state of the hypotheses numbered in `rows` (B', K'), extended by `ids`."""
         K = state.decoder.hidden.size(1)
-        memory, log_probs = state.memory, state.ctc_log_probs
+        memory, log_probs, speech = state.memory, state.ctc_log_probs, state.speech
         if len(rows) != len(memory.lengths):
             utterances = rows[:, 0] // K
             memory = memory.pick(utterances)
             S = memory.values.size(1)
             log_probs = None if log_probs is None else log_probs[utterances, :S]
+            speech = None if speech is None else speech[utterances, :S]
         forward = state.forward
         if state.pending is not None:
             forward = ctc.choose(state.pending, rows, ids)
@@ -80,7 +90,23 @@ class AttentionStepper:
         if picked.gaze.first is None and picked.gaze.weights.size(2) > memory.values.size(1):
             gaze = picked.gaze._replace(weights=picked.gaze.weights[..., :memory.values.size(1)])
             picked = replace(picked, gaze=gaze)
-        return SearchState(memory, picked, log_probs, forward)
+        return SearchState(memory, picked, log_probs, speech, forward)
+
+    def _over_silence(self, state: SearchState) -> SearchState:
+        """Move each focus behind which a whole window is silent to just before the next speech.
+
+        The decoder is made to emit a phone a step and has none for a pause, so a window that holds nothing else would
+        never be left. What is silent, the CTC branch knows; a model without one has no such help.
+        """
+        window = self.aids.window
+        if window is None or state.speech is None:
+            return state
+        gaze = state.decoder.gaze
+        focus = gaze.focus(window.centre)
+        ahead = state.speech.gather(1, (focus + 2).clamp(0, state.speech.size(1) - 1)) - focus
+        shift = torch.where(ahead >= window.ahead, ahead - max(2, window.ahead // 4), 0)
+        first = shift if gaze.first is None else gaze.first + shift
+        return replace(state, decoder=replace(state.decoder, gaze=Gaze(gaze.weights, first)))
 
     def _with_ctc(self, attention: Tensor, last: Tensor, state: SearchState) -> tuple[Tensor, SearchState]:
         """Attention and CTC prefix scores, weighted; ids that attention finds hopeless are left out."""
@@ -98,9 +124,10 @@ class AttentionStepper:
         weight = self.ctc_weight
         both = torch.full_like(attention, float("-inf"))
         both.scatter_(2, candidates,
-                      (1 - weight) * attention.gather(2, candidates) + weight * extended.gain.to(attention.dtype))
+                      (1 - weight) * attention.gather(2, candidates) + weight * extended.gain.clamp(min=HOPELESS).to(attention.dtype))
         both[:, :, 0] = (1 - weight) * attention[:, :, 0] + weight * ctc.end_gain(forward, lengths).to(attention.dtype)
-        both = both.masked_fill(both < weight * ctc.NEVER / 2, float("-inf"))
+        end = both[:, :, 0]         # what the window does not reach cannot be ended: forbidden, not merely unlikely
+        both[:, :, 0] = end.masked_fill(end < weight * ctc.NEVER / 2, float("-inf"))
         return both, replace(state, forward=forward, pending=extended)
 
     def _guarded(self, log_probs: Tensor, before: Tensor, focus: Tensor, lengths: Tensor) -> Tensor:
@@ -120,6 +147,16 @@ class AttentionStepper:
             jumped |= jump > self.frames(settings.jump_ahead)
         jumped &= ~jumped.all(dim=1, keepdim=True)
         return log_probs.masked_fill(forbidden | jumped.unsqueeze(2), float("-inf"))
+
+
+def next_speech(log_probs: Tensor | None, memory: Memory) -> Tensor | None:
+    """(B, S, V) of the CTC branch → (B, S) the next frame, from each on, that holds speech; without any, the length."""
+    if log_probs is None:
+        return None
+    spoken = (1 - log_probs[:, :, BLANK].exp() > SPOKEN) & memory.mask
+    frames = torch.arange(spoken.size(1), device=spoken.device)
+    frames = torch.where(spoken, frames, memory.lengths.unsqueeze(1))
+    return frames.flip(1).cummin(dim=1).values.flip(1)
 
 
 def aids_of(network: Recognizer, settings: config.Decode) -> Aids:
