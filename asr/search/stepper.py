@@ -123,8 +123,8 @@ class AttentionStepper:
         extended = ctc.extend(forward, frames, last, candidates)
         weight = self.ctc_weight
         both = torch.full_like(attention, float("-inf"))
-        both.scatter_(2, candidates,
-                      (1 - weight) * attention.gather(2, candidates) + weight * extended.gain.clamp(min=HOPELESS).to(attention.dtype))
+        gain = extended.gain.clamp(min=HOPELESS).to(attention.dtype)
+        both.scatter_(2, candidates, (1 - weight) * attention.gather(2, candidates) + weight * gain)
         both[:, :, 0] = (1 - weight) * attention[:, :, 0] + weight * ctc.end_gain(forward, lengths).to(attention.dtype)
         end = both[:, :, 0]         # what the window does not reach cannot be ended: forbidden, not merely unlikely
         both[:, :, 0] = end.masked_fill(end < weight * ctc.NEVER / 2, float("-inf"))
