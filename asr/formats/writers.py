@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.corpus.records import Hypothesis, hypothesis_row
@@ -21,6 +21,7 @@ from asr.formats.textgrid import textgrid
 from asr.formats.trn import trn_line
 
 Sink = Callable[[Hypothesis], None]
+PIECE = 1000        # phones of a hypothesis that are JSON objects at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,17 @@ class Format:
 
 
 def jsonl_line(hypothesis: Hypothesis) -> str:
-    """The JSON object of one utterance, on a line; `read_hypotheses` reads it back."""
-    return json.dumps(hypothesis_row(hypothesis), ensure_ascii=False) + "\n"
+    """The JSON object of one utterance, on a line; `read_hypotheses` reads it back.
+
+    Phones become text a thousand at a time: the objects of two hours would take more memory than the search did.
+    """
+    frame = hypothesis_row(replace(hypothesis, phones=())) | {"text": hypothesis.text}
+    before, empty, after = json.dumps(frame, ensure_ascii=False).partition('"phones": []')
+    pieces = []
+    for first in range(0, len(hypothesis.phones), PIECE):
+        row = hypothesis_row(replace(hypothesis, phones=hypothesis.phones[first:first + PIECE]))
+        pieces += [", ", json.dumps(row["phones"], ensure_ascii=False)[1:-1]]
+    return "".join([before, empty[:-1], *pieces[1:], "]", after, "\n"])
 
 
 WRITERS: dict[str, Format] = {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from asr.model.recognizer import Recognizer
+from asr.search.recording import hand_back
 
 TOGETHER = 4        # blocks encoded as one batch: the recurrence costs hardly more for four than for one
 
@@ -37,6 +38,7 @@ def encode_blocks(network: Recognizer, pieces: Iterable[Tensor], *, block: float
         held = piece if held is None else torch.cat([held, piece])
         while start + together * size + side <= first + len(held):
             yield from _encode(network, held, first, [start + n * size for n in range(together)], size, side)
+            hand_back()
             start += together * size
             held, first = held[max(0, start - side - first):], max(first, start - side)
     if held is not None and start < first + len(held):

@@ -20,6 +20,7 @@ from asr.model.attention import Memory
 from asr.model.recognizer import BLANK, Recognizer
 from asr.search.longform import Settled
 from asr.search.recognise import search_memory
+from asr.search.recording import hand_back
 from asr.search.stepper import SPOKEN
 
 PAD = 0.3           # s of a silence that a span keeps at either end
@@ -144,6 +145,7 @@ class SpanSearch:
         self.values, self.first = self.values[needed - self.first:], needed
 
     def _search(self, spans: list[Span]) -> Iterator[Settled]:
+        hand_back()
         stretches = [self.values[span.start - self.first:span.end - self.first] for span in spans]
         lengths = torch.tensor([len(stretch) for stretch in stretches], device=self.values.device)
         memory: Memory = self.network.decoder.attention.remember(

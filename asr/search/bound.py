@@ -1,0 +1,111 @@
+"""How much memory decoding takes beyond the loaded model: worked out from the config, whatever the recording's length.
+
+The tensors that live at the same time are added up, layer by layer and step by step, with a margin for what the
+allocator keeps. The figures hold for a CPU; a GPU needs less than that beside its kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from asr.config import Config
+from asr.frontend.fbank import feature_width
+from asr.search.blocks import TOGETHER
+from asr.search.stepper import MORE_CANDIDATES
+
+FLOAT, DOUBLE = 4, 8
+READ = 10.0             # s of audio read at a time
+AHEAD = 8               # batches of short utterances whose features are made together
+COPIES_SAMPLES = 8      # of a piece of audio: as read, mixed, joined with the rest, framed
+COPIES_LAYER = 6        # of a layer's output: two directions, turned back, joined, normalised, masked
+COPIES_KEYS = 4         # of the energies' hidden layer: keys, plus query, plus location, its tanh
+COPIES_CTC = 3          # of a window's log probabilities: found, widened, masked
+COPIES_EXTENDED = 12    # of the forward variables of all candidates
+SLACK = 1.25            # what the allocator holds beyond what is in use
+FIXED = 12 << 20        # bytes: Python's own objects, buffers of the kernels
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Bytes above the loaded model, at most."""
+
+    audio: float        # samples and features on their way
+    encoder: float      # one batch of blocks, or of utterances
+    memory: float       # encoder frames, keys and CTC columns that the search can look at
+    search: float       # one step of all hypotheses, and what they have said so far
+
+    @property
+    def total(self) -> int:
+        """What decoding takes at most; audio and memory stay while either the encoder or the search runs."""
+        return round(SLACK * (self.audio + self.memory + max(self.encoder, self.search))) + FIXED
+
+
+def long_bound(config: Config, phones: int) -> Bound:
+    """For recordings longer than `decode.long.after`; `phones` is V, with the end among them."""
+    long, seconds = config.decode.long, _seconds(config)
+    together = TOGETHER * (long.block + 2 * long.margin) * 1000 / config.features.hop       # feature frames
+    waiting = (READ + TOGETHER * long.block + 2 * long.margin) * 1000 / config.features.hop
+    audio = READ * config.features.rate * FLOAT * COPIES_SAMPLES + 3 * waiting * _features(config)
+    D = 2 * config.encoder.width
+    if long.road == "spans":
+        batch, span = long.batch, math.ceil((long.span + long.overlap) / seconds)
+        # values of the spans that wait for a batch to be full, once more while they are joined with new ones
+        held = 2 * D * FLOAT * ((batch + 1) * long.span + TOGETHER * long.block) / seconds
+    else:
+        batch, span = 1, math.ceil((TOGETHER * long.block + long.margin) / seconds)
+        held = 2 * D * FLOAT * TOGETHER * long.block / seconds
+    said = long.span * config.decode.longest if long.road == "spans" else long.settle + 1
+    return Bound(audio, _encoder(config, together), held + batch * span * _frame(config, phones),
+                 _search(config, phones, batch, said))
+
+
+def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bound:
+    """For a batch of utterances of `longest` seconds each, by default those just too short to be read in blocks."""
+    decode, seconds = config.decode, longest or config.decode.long.after
+    frames = decode.batch_size * seconds * 1000 / config.features.hop
+    S = math.ceil(seconds / _seconds(config))
+    audio = (AHEAD + 2) * frames * _features(config)
+    return Bound(audio, _encoder(config, frames), decode.batch_size * S * _frame(config, phones),
+                 _search(config, phones, decode.batch_size, seconds * decode.longest, S))
+
+
+def _seconds(config: Config) -> float:
+    """Of an encoder frame."""
+    return config.features.hop / 1000 * math.prod(config.encoder.pyramid)
+
+
+def _features(config: Config) -> int:
+    """Bytes of a feature frame."""
+    return feature_width(config.features) * FLOAT
+
+
+def _encoder(config: Config, frames: float) -> float:
+    """Bytes while the costliest layer runs over so many feature frames: its input twice (ahead and turned around), the
+    gates of one direction, and its output."""
+    H, width, most = config.encoder.width, feature_width(config.features), 0.0
+    gates = 4 if config.encoder.cell == "lstm" else 3
+    for join in config.encoder.pyramid:
+        frames, inputs = frames / join, width * join
+        most = max(most, frames * FLOAT * (2 * inputs + gates * H + COPIES_LAYER * 2 * H))
+        width = 2 * H
+    return most
+
+
+def _frame(config: Config, phones: int) -> int:
+    """Bytes of an encoder frame in the memory: value, key (and once more as they are made), CTC column, next speech."""
+    D, A = 2 * config.encoder.width, config.attention.width
+    return FLOAT * (2 * D + 2 * A + (2 * phones if config.train.ctc_weight else 0)) + DOUBLE
+
+
+def _search(config: Config, phones: int, batch: int, said: float, S: int = 0) -> float:
+    """Bytes of a step of `batch` utterances; `said` phones are in each hypothesis, `S` frames without a window."""
+    decode, seconds, D, A = config.decode, _seconds(config), 2 * config.encoder.width, config.attention.width
+    W = S
+    if decode.window.enabled:
+        W = round(decode.window.back / seconds) + 1 + round(decode.window.ahead / seconds)
+    each = FLOAT * W * (COPIES_KEYS * A + config.attention.filters + D)
+    if config.train.ctc_weight and decode.ctc_weight:
+        each += DOUBLE * W * (COPIES_CTC * phones + COPIES_EXTENDED * (decode.beam + MORE_CANDIDATES))
+    each += 2 * said * (DOUBLE + 3 * FLOAT)
+    return batch * decode.beam * each

@@ -1,0 +1,47 @@
+"""What has been found in a long recording so far, in few bytes; and memory that is handed back on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from array import array
+from typing import Any
+
+from asr.search.health import health
+from asr.search.longform import Settled
+
+
+class Recording:
+    """Phones as they settle: 28 bytes for each, where lists of numbers would take a hundred and more."""
+
+    def __init__(self) -> None:
+        self.ids = array("i")
+        self.log_probs, self.foci, self.entropies = array("d"), array("d"), array("d")
+        self.score = 0.0
+        self.pushed = self.again = 0
+        self.cut = False            # some part of it was ended by the length limit
+
+    def add(self, piece: Settled) -> None:
+        """The next piece."""
+        self.ids.extend(piece.ids)
+        self.log_probs.extend(piece.log_probs)
+        self.foci.extend(piece.foci)
+        self.entropies.extend(piece.entropies)
+        self.score += piece.score
+        self.pushed += piece.pushed
+        self.again += piece.again
+        self.cut |= piece.ended == "limit"
+
+    def health(self, seconds: float) -> dict[str, Any]:
+        """The signs of `search.health`, and how often the focus was pushed on or a span searched again."""
+        signs = health(self.ids, self.foci, self.entropies, seconds=seconds, ended="limit" if self.cut else "eos")
+        return signs | {"pushed": self.pushed, "again": self.again}
+
+
+def hand_back() -> None:
+    """Give memory that was freed back to the system, where the C library can do that (glibc).
+
+    Blocks of changing sizes leave holes between them: without this, an hour ends with more in hand than it needs.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
