@@ -79,6 +79,38 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
             file.write(text)
 
 
+@cli.command("report")
+@click.argument("inputs", nargs=-1, required=True, metavar="RUN|HYP…")
+@click.option("-o", "--out", type=FILE, required=True, metavar="PAGE", help="The file to write.")
+@click.option("--ref", "reference", type=FILE, metavar="REF",
+              help="References, as for `asr score`; a manifest knows the audio, too. Default: the run's dev set.")
+@click.option("--model", type=FILE, help="Model whose attention is shown; default: the run's.")
+@click.option("--protocol", default="plain", show_default=True, metavar="NAME", help="As in `asr score`.")
+@click.option("--worst", type=click.IntRange(0, 200), default=10, show_default=True,
+              help="Utterances with the most errors to look at; each adds up to 1 MB for 30 s of sound.")
+@click.option("--best", type=click.IntRange(0, 200), default=3, show_default=True, help="And with the fewest.")
+@click.option("--title", default="", help="Heading of the page; default: what it is made of.")
+@DEVICE
+@click.pass_context
+def report_command(context: click.Context, inputs: tuple[str, ...], out: Path, **asked: Any) -> None:
+    """Make a page to look at and listen to, in one file that opens without a network.
+
+    RUN is a folder of `asr train`, HYP is what `asr decode` writes; best as jsonl, which knows times and audio. A run
+    alone is shown with its dev set, which its model decodes first.
+
+    \b
+    Examples:
+      asr report exp/run -o report.html
+      asr report test.hyp.jsonl --ref test.jsonl --model exp/run/model.asr -o report.html
+      asr report old.jsonl new.jsonl --ref test.jsonl -o report.html
+    """
+    from asr.report import Asked, report
+    problems = report(inputs, out, Asked(**asked))
+    for problem in problems:
+        click.echo(f"asr: {problem}", err=True)
+    context.exit(1 if problems else 0)
+
+
 @cli.command()
 @click.argument("manifest", type=FILE)
 @click.argument("out", type=FILE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
 from asr.scoring.align import pairs
@@ -11,6 +11,9 @@ from asr.scoring.pra import kind
 from asr.scoring.report import boundaries_text, interval_line, p_value, per_line
 from asr.scoring.result import GROUPS, Result, System
 from asr.scoring.score import Score, total
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SHOWN = 200         # utterances with their alignment, the worst first
 CONFUSED = 30       # pairs of phones
@@ -22,24 +25,33 @@ def result_html(result: Result) -> str:
     Raises:
         AsrError: Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader
-    except ImportError:
-        raise AsrError("-f html: needs Jinja2: pip install 'asr[report]'") from None
-    environment = Environment(loader=PackageLoader("asr.scoring", "."), autoescape=True, trim_blocks=True,
-                              lstrip_blocks=True)
-    page = environment.get_template("score.html")
-    return page.render(systems=[_system(system) for system in result.systems], pairs=result.pairs,
+    page = templates("-f html", "asr.scoring").get_template("score.html")
+    return page.render(systems=[system_view(system) for system in result.systems], pairs=result.pairs,
                        p_value=p_value) + "\n"
 
 
-def _system(system: System) -> dict[str, Any]:
+def templates(what: str, *packages: str) -> Environment:
+    """The templates that lie in these packages; what they show is escaped.
+
+    Raises:
+        AsrError: Jinja2 is not installed; `what` needs it.
+    """
+    try:
+        from jinja2 import ChoiceLoader, Environment, PackageLoader
+    except ImportError:
+        raise AsrError(f"{what}: needs Jinja2: pip install 'asr[report]'") from None
+    return Environment(loader=ChoiceLoader([PackageLoader(package, ".") for package in packages]), autoescape=True,
+                       trim_blocks=True, lstrip_blocks=True)
+
+
+def system_view(system: System) -> dict[str, Any]:
+    """What the templates show of a system."""
     score = system.score
     return {
         "name": system.name, "score": score, "per_line": per_line(score.total),
         "interval": interval_line(system.interval),
         "boundaries": boundaries_text(system.boundaries) if system.boundaries else "",
-        "groups": [(name, [(group, len(rows), total(rows)) for group, rows in groups(score).items()])
+        "groups": [(name, [(group, len(rows), total(rows), None) for group, rows in groups(score).items()])
                    for name, groups in GROUPS.items()],
         "confused": _confused(score), "classes": _class_matrix(score), "rows": _worst(score),
         "left_out": max(0, len(score.rows) - SHOWN)}
