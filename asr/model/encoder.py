@@ -40,10 +40,13 @@ class Bidirectional(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(B, S, I) and (B,) → (B, S, 2 width); what stands behind a length is undefined."""
-        turn = reversal(lengths, x.size(1)).unsqueeze(2)
+        turn = reversal(lengths, x.size(1))
+        rows = (turn + torch.arange(len(turn), device=turn.device).unsqueeze(1) * turn.size(1)).flatten()
+        def turned(y: Tensor) -> Tensor:
+            return y.flatten(0, 1).index_select(0, rows).view_as(y)     # a quarter of a gather's time
         ahead, _ = self.forwards(x)
-        back, _ = self.backwards(x.gather(1, turn.expand_as(x)))
-        return torch.cat([ahead, back.gather(1, turn.expand_as(back))], dim=2)
+        back, _ = self.backwards(turned(x))
+        return torch.cat([ahead, turned(back)], dim=2)
 
 
 def open_forget_gate(bias: Tensor, other: Tensor | None = None) -> None:
@@ -55,6 +58,18 @@ def open_forget_gate(bias: Tensor, other: Tensor | None = None) -> None:
             other[width:2 * width] = 0.0
 
 
+def kept_by_dropout(x: Tensor, dropped: float) -> Tensor:
+    """What to multiply x by for inverted dropout: 0 with the probability `dropped`, else 1 / (1 - dropped).
+
+    On a CPU four values share a random number of 64 bits, since drawing takes longer than all the rest.
+    """
+    if x.device.type != "cpu":
+        return nn.functional.dropout(torch.ones_like(x), dropped)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-1 << 63, None).view(torch.int16)
+    kept = draws[:x.numel()].view(x.shape) >= round(dropped * (1 << 16)) - (1 << 15)
+    return kept.to(x.dtype) / (1 - dropped)
+
+
 class PyramidLayer(nn.Module):
     """Join consecutive frames, then run a recurrent layer: h_j = BiLSTM([x_{2j}; x_{2j+1}])."""
 
@@ -63,7 +78,7 @@ class PyramidLayer(nn.Module):
         self.join = join
         self.rnn = Bidirectional(settings.cell, inputs * join, settings.width)
         self.norm = nn.LayerNorm(2 * settings.width) if settings.layer_norm else nn.Identity()
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = settings.dropout
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, I) and (B,) → (B, ⌈S/join⌉, 2 width) and (B,); zero behind each length.
@@ -74,8 +89,9 @@ class PyramidLayer(nn.Module):
             B, S, width = x.shape
             x = nn.functional.pad(x, (0, 0, 0, -S % self.join)).reshape(B, -1, width * self.join)
             lengths = (lengths + self.join - 1) // self.join
-        y = self.dropout(self.norm(self.rnn(x, lengths)))
-        return y.masked_fill(~mask_of(lengths, y.size(1)).unsqueeze(2), 0.0), lengths
+        y = self.norm(self.rnn(x, lengths))
+        kept = mask_of(lengths, y.size(1)).unsqueeze(2)
+        return y * (kept_by_dropout(y, self.dropout) * kept if self.training and self.dropout else kept), lengths
 
 
 class Encoder(nn.Module):
