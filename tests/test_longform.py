@@ -173,11 +173,7 @@ def silent(network: Recognizer, before: int, silence: int, after: int) -> Tensor
     return values
 
 
-PHANTOMS = pytest.mark.xfail(strict=True, reason="a phone is said wherever a block of silence ends: the focus moves to "
-                             "the end of what is encoded, and a step is taken there before more is read")
 
-
-@PHANTOMS
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("silence", [400, 3000])
 def test_a_long_silence_is_stepped_over(silence: int, beam: int, tiny_network: Make, tiny_config: Configure) -> None:
@@ -196,7 +192,6 @@ def test_a_long_silence_is_stepped_over(silence: int, beam: int, tiny_network: M
         assert (ids, foci) == expected
 
 
-@PHANTOMS
 def test_a_silent_end_is_not_filled_with_phones(tiny_network: Make, tiny_config: Configure) -> None:
     network = marching(tiny_network)
     values = silent(network, 150, 900, 0)
@@ -204,7 +199,6 @@ def test_a_silent_end_is_not_filled_with_phones(tiny_network: Make, tiny_config:
     assert len([focus for focus in whole(found)[1] if 155 < focus < 1030]) <= 5
 
 
-@PHANTOMS
 def test_a_silent_beginning(tiny_network: Make, tiny_config: Configure) -> None:
     network = marching(tiny_network)
     values = silent(network, 0, 900, 150)

@@ -63,7 +63,7 @@ class LongSearch:
             yield Settled([], [], [], [], 0.0, 0, "eos")
             return
         beam = start_beam(state, 1, state.memory.values.device)
-        steps, given = 0, 0
+        steps = 0
         while True:
             beam = self._supply(beam, source)
             if self.complete and steps > self.settings.longest * self.encoded * self.network.seconds + 10:
@@ -85,7 +85,6 @@ class LongSearch:
             if self.best_end is None:
                 beam, settled = self._settle(beam)
                 if settled is not None:
-                    given += len(settled.ids)
                     yield settled
 
     # Memory: grows at the front, is forgotten behind.
@@ -100,24 +99,35 @@ class LongSearch:
         return self.stepper.start(memory)
 
     def _supply(self, beam: Beam[SearchState], source: Iterator[Tensor]) -> Beam[SearchState]:
-        """Encode on until every live window lies inside the memory; forget what lies behind all of them."""
+        """Encode on until every live window lies inside the memory; forget what lies behind all of them.
+
+        Where nothing is said as far as is known, the foci move to its end and reading goes on, so that a silence of
+        minutes is over before the next step.
+        """
         window = self.stepper.aids.window
         assert window is not None
-        foci = self._foci(beam)
-        ahead = int(foci.max()) + window.ahead + 1
-        behind = int(foci.min()) - window.width
-        while not self.complete and ahead >= beam.state.memory.values.size(1):
+        while True:
+            beam = replace(beam, state=self.stepper.over_silence(beam.state))
+            foci = self._foci(beam)
+            beam = self._forget(beam, int(foci.min()) - window.width)
+            if self.complete or int(self._foci(beam).max()) + window.ahead + 1 < beam.state.memory.values.size(1):
+                return beam
             block = next(source, None)
             if block is None:
                 self.complete = True
             elif len(block):
                 beam = replace(beam, state=self._extended(beam.state, block))
                 self.encoded += len(block)
-        if behind > window.width:
-            beam = replace(beam, state=self._forgotten(beam.state, behind))
-            self.origin += behind
-            self.progress = [focus - behind for focus in self.progress]
-        return beam
+
+    def _forget(self, beam: Beam[SearchState], frames: int) -> Beam[SearchState]:
+        """Forget the first frames of the memory, if that is worth a copy of the others."""
+        window = self.stepper.aids.window
+        assert window is not None
+        if frames <= window.width or beam.state.decoder.gaze.first is None:
+            return beam
+        self.origin += frames
+        self.progress = [focus - frames for focus in self.progress]
+        return replace(beam, state=self._forgotten(beam.state, frames))
 
     def _extended(self, state: SearchState, block: Tensor) -> SearchState:
         lengths = torch.tensor([len(block)], device=block.device)

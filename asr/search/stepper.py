@@ -58,7 +58,7 @@ class AttentionStepper:
     def step(self, last: Tensor, state: SearchState) -> tuple[Step, SearchState]:
         """The last ids (B, K) → log probabilities of the next (B, K, V) and the state behind."""
         centre = self.settings.window.centre
-        state = self._over_silence(state)
+        state = self.over_silence(state)
         before = state.decoder.gaze.focus(centre)
         log_probs, after = self.network.decoder.step(last, state.memory, state.decoder, self.aids)
         focus, weights = after.gaze.focus(centre), after.gaze.weights
@@ -92,7 +92,7 @@ class AttentionStepper:
             picked = replace(picked, gaze=gaze)
         return SearchState(memory, picked, log_probs, speech, forward)
 
-    def _over_silence(self, state: SearchState) -> SearchState:
+    def over_silence(self, state: SearchState) -> SearchState:
         """Move each focus behind which a whole window is silent to just before the next speech.
 
         The decoder is made to emit a phone a step and has none for a pause, so a window that holds nothing else would
