@@ -129,7 +129,7 @@ class _Unrolled(torch.autograd.Function):
             torch.baddbmm(keys, felt[u], mix, out=hidden).sigmoid_()
             torch.addmv(bias.view(-1), hidden.view(B * S, -1), energy, out=energies[u].view(-1))
             torch.softmax(nn.functional.logsigmoid(energies[u]) if smooth else energies[u], 1, out=weights[u + 1])
-            torch.bmm(weights[u + 1].unsqueeze(1), values, out=context.unsqueeze(1))
+            context.copy_(torch.bmm(weights[u + 1].unsqueeze(1), values).squeeze(1))
         ctx.save_for_backward(values, keys, recurrent, query, bands, location, energy, seen, weights, energies, gates,
                               cells, felt)
         ctx.kind, ctx.smooth, ctx.detach, ctx.late = kind, smooth, detach, late
@@ -148,7 +148,7 @@ class _Unrolled(torch.autograd.Function):
         d_seen, d_gates, d_cell = grad_seen.clone(), torch.zeros_like(gates), torch.zeros_like(cells[0])
         d_query, d_felt, d_weights = values.new_empty(U, B, A), torch.empty_like(felt), torch.zeros_like(energies[0])
         d_keys, d_energy, d_bias = torch.zeros_like(keys), torch.zeros_like(energy), torch.zeros_like(energies[0])
-        mix, hidden = location.repeat(B, 1, 1), torch.empty_like(keys)
+        mix, hidden, d_hidden = location.repeat(B, 1, 1), torch.empty_like(keys), torch.empty_like(keys)
         d_mix, d_mixes = torch.empty_like(mix), torch.zeros_like(mix)
         location_energy = (location * energy).t()
         for u in reversed(range(U)):
@@ -159,7 +159,7 @@ class _Unrolled(torch.autograd.Function):
                 d_e *= (-energies[u]).sigmoid_()
             torch.mm(state, query.t(), out=mix[:, -1])
             torch.baddbmm(keys, felt[u], mix, out=hidden).sigmoid_()
-            d_hidden = torch.ops.aten.sigmoid_backward(d_e.unsqueeze(2), hidden)                    # (B, S, A)
+            torch.ops.aten.sigmoid_backward.grad_input(d_e.unsqueeze(2), hidden, grad_input=d_hidden)
             torch.bmm(felt[u].transpose(1, 2), d_hidden, out=d_mix)
             d_bias += d_e
             d_energy.addmv_(hidden.view(B * S, A).t(), d_e.view(-1))
