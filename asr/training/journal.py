@@ -18,6 +18,7 @@ class Journal:
         """`progress`: of the state from which the run goes on; what the log tells of later is dropped."""
         self.main, self.epochs = main, epochs
         self.bar: Any = None
+        self.per = ""                   # the last dev PER, for the bar
         self.board: Any = None
         if not main:
             return
@@ -64,11 +65,12 @@ class Journal:
     def update(self, report: dict[str, float], speed: float) -> None:
         """Move the bar on."""
         if self.bar is not None:
-            tale = f"loss {report['loss']:.3f}  right {report['accuracy']:.1f} %  {speed:,.0f} frames/s"
+            tale = f"loss {report['loss']:.3f}  {self.per}  {speed:,.0f} frames/s"
             self.bar.update(self.task, advance=1, tale=tale)
 
     def end_epoch(self, figures: dict[str, Any], better: bool) -> None:
         """One line for the epoch."""
+        self.per = f"dev PER {figures['per']:.2f} %"
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
