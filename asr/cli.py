@@ -359,8 +359,8 @@ def _echo_lines(lines: Iterable[str]) -> None:
 @click.argument("model", type=FILE)
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("-f", "--format", "formats", multiple=True, default=["jsonl"], show_default=True,
-              type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi"]),
-              help="Of the output; may be given several times.")
+              type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi", "png"]),
+              help="Of the output; may be given several times. png: a picture of the sound, attention and phones.")
 @click.option("--out", type=FILE, help="File, or folder for several formats; default: standard output.")
 @OVERRIDE
 @DEVICE
@@ -380,6 +380,35 @@ def decode(ctx: click.Context, model: Path, inputs: tuple[str, ...], formats: tu
     settings = override_config(loaded.config, overrides).decode
     tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device)
     ctx.exit(1 if tally.failures else 0)
+
+
+@cli.command("align")
+@click.argument("model", type=FILE)
+@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST…")
+@click.option("--method", type=click.Choice(["auto", "frames", "ctc", "attention"]), default="auto", show_default=True,
+              help="What tells where phones begin: the classifier of 10 ms frames, the CTC branch, the attention; "
+                   "auto: the first of these that the model has.")
+@click.option("-f", "--format", "formats", multiple=True, default=["jsonl"], show_default=True,
+              type=click.Choice(["jsonl", "ctm", "textgrid", "srt"]), help="Of the output; may be given several times.")
+@click.option("--out", type=FILE, help="File, or folder for several formats; default: standard output.")
+@OVERRIDE
+@DEVICE
+@click.pass_context
+def align_command(context: click.Context, model: Path, manifests: tuple[str, ...], method: str,
+                  formats: tuple[str, ...], out: Path | None, overrides: tuple[str, ...], device: str) -> None:
+    """Find when the phones of known transcripts were said, in recordings of any length.
+
+    \b
+      asr align m.asr test.jsonl -f textgrid --out grids
+      asr align m.asr test.jsonl | asr score test.jsonl - --boundaries
+    """
+    from asr import align as stage
+    from asr.config import override_config
+    from asr.model.file import load_model
+    loaded = load_model(model)
+    settings = override_config(loaded.config, [*overrides, f"decode.times={method}"]).decode
+    tally = stage.align(loaded, manifests, settings, formats=formats, out=out, device=device)
+    context.exit(1 if tally.failures else 0)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from asr.errors import AsrError
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Dropped = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -56,7 +57,7 @@ class Encoder(Section):
     width: Positive = 128                       # units in each direction
     pyramid: Annotated[list[Annotated[int, Field(ge=1, le=3)]], Field(min_length=1, max_length=12)] = [1, 2, 2]
     #                                             frames joined before each layer; one layer an entry
-    dropout: Share = 0.1                        # between layers and on the output
+    dropout: Dropped = 0.1                      # between layers and on the output
     layer_norm: bool = False                    # behind each layer
 
 
@@ -91,7 +92,7 @@ class Decoder(Section):
     input_feeding: bool = True                  # the last context is an input of the recurrence
     output: Literal["mlp", "maxout"] = "mlp"
     output_width: Positive = 128                # hidden units of the output layer (maxout: pairs)
-    dropout: Share = 0.1                        # on embedding and output layer
+    dropout: Dropped = 0.1                      # on embedding and output layer
 
 
 class Mask(Section):
@@ -160,6 +161,17 @@ class Train(Section):
     plots: Count = 3                            # attention plots of so many dev utterances an epoch
 
 
+class Times(Section):
+    """The classifier of feature frames, trained at the end where manifests have `phone_times` (model/frames.py)."""
+
+    width: Count = 96                           # channels; 0: none is trained
+    reach: Count = 4                            # feature frames heard on each side
+    updates: Positive = 700                     # of its training, at most …
+    epochs: Positive = 30                       # … and passes over the data
+    hours: Above0 = 1.5                         # of speech that it learns from, at most
+    lr: Above0 = 0.003
+
+
 class Window(Section):
     """The frames around the last focus that are scored at all; outside it, attention is zero."""
 
@@ -199,6 +211,7 @@ class Decode(Section):
     eos_gate: NotNegative = 0.6                 # s: the end is allowed once the focus is so near it; 0: always
     jump_back: NotNegative = 0.5                # s: a focus that goes back further drops the hypothesis; 0: allowed
     jump_ahead: NotNegative = 0.0               # s: the same ahead
+    times: Literal["auto", "frames", "ctc", "attention"] = "auto"   # where borders come from; auto: the first there is
     fallback: bool = True                       # search again, by safer settings, where the attention went astray
     precision: Literal["float32", "bf16"] = "float32"
     window: Window = Window()
@@ -213,6 +226,7 @@ class Config(Section):
     attention: Attention = Attention()
     decoder: Decoder = Decoder()
     train: Train = Train()
+    times: Times = Times()
     decode: Decode = Decode()
 
 

@@ -6,6 +6,7 @@ piece by piece, in bounded memory. What fails is named at the end, and never kee
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -24,16 +25,24 @@ from asr.formats.writers import write_hypotheses
 from asr.frontend.audio import stream_audio
 from asr.frontend.fbank import FrameStream, prepare_features
 from asr.frontend.store import FeatureSource, OnTheFly, open_source, read_utterance
+from asr.model.attention import Memory
 from asr.model.file import Model
+from asr.reporting.gazer import Gazer
+from asr.reporting.picture import png_format
+from asr.search.beam import Found
 from asr.search.blocks import encode_blocks
-from asr.search.health import health, is_poor
-from asr.search.longform import LongSearch, Settled
-from asr.search.recognise import hypothesis_of, recognise, timed_phones
+from asr.search.follow import Timekeeper
+from asr.search.health import is_poor
+from asr.search.longform import LongSearch
+from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
+from asr.search.recording import Recording, hand_back
 from asr.search.spans import SpanSearch
+from asr.search.times import Evidence, method_of, place, tiled
 from asr.training.distributed import pick_device
 
 AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
 AHEAD = 8           # batches of utterances that are sorted by length together
+HELD = 2            # times a batch of spans: the longest that evidence of times waits for the search
 
 
 @dataclass
@@ -64,6 +73,8 @@ class Transcriber:
         self.model, self.settings, self.device = model, settings, device
         self.network = model.network.to(device)
         self.features = model.config.features.model_copy(update={"speeds": [1.0]})
+        method = method_of(model, settings.times)
+        self.evidence = None if method == "attention" else Evidence(model, method)
 
     def transcribe(self, audio: Path | str) -> Hypothesis:
         """One audio file of any length.
@@ -95,15 +106,18 @@ class Transcriber:
     def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
              live: Live | None = None) -> Iterator[Hypothesis]:
         """One recording of any length, in bounded memory. Of a stream that breaks off, what was heard is given."""
-        network, long, heard = self.network, self.settings.long, Heard()
-        recording: list[Settled] = []
+        network, long, heard, recording = self.network, self.settings.long, Heard(), Recording()
+        keeper = Timekeeper(self.evidence, HELD * long.span * long.batch) if self.evidence is not None else None
         try:
             with torch.inference_mode():
-                blocks = encode_blocks(network, self._frames(utterance, stream, heard), block=long.block,
-                                       margin=long.margin)
+                frames = self.frames(utterance, heard, stream)
+                blocks = encode_blocks(network, frames if keeper is None else keeper.features(frames),
+                                       block=long.block, margin=long.margin)
                 road = SpanSearch if long.road == "spans" else LongSearch
-                for piece in road(network, self.settings).run(blocks):
-                    recording.append(piece)
+                for piece in road(network, self.settings).run(blocks if keeper is None else keeper.blocks(blocks)):
+                    recording.add(piece)
+                    if keeper is not None:
+                        keeper.settle(piece.ids, piece.foci)
                     if live is not None:
                         live(utterance.id, self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds),
                              heard.seconds)
@@ -112,7 +126,7 @@ class Transcriber:
             return
         if heard.broken is not None:
             tally.failures.append((utterance.id, str(heard.broken)))
-        yield self._counted(self._joined(utterance, recording, heard.seconds), heard.seconds, tally)
+        yield self._counted(self._joined(utterance, recording, keeper, heard.seconds), heard.seconds, tally)
 
     def _is_long(self, source: FeatureSource, i: int) -> bool:
         """Whether an utterance is read piece by piece. What cannot be read is found out later."""
@@ -124,7 +138,7 @@ class Transcriber:
         except AsrError:
             return False
 
-    def _frames(self, utterance: Utterance, stream: BinaryIO | None, heard: Heard) -> Iterator[Tensor]:
+    def frames(self, utterance: Utterance, heard: Heard, stream: BinaryIO | None = None) -> Iterator[Tensor]:
         """Normalised features, piece by piece. A recording that breaks off ends here, and is noted as broken."""
         frames = FrameStream(self.features, self.model.normaliser)
         rate, channel = self.features.rate, self.features.channel
@@ -154,13 +168,35 @@ class Transcriber:
             rows = by_length[first:first + self.settings.batch_size]
             batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
             lengths = torch.tensor([len(feats[i]) for i in rows], device=self.device)
-            for i, found in zip(rows, recognise(self.network, batch, lengths, self.settings), strict=True):
-                utterance = source.utterances[i]
-                seconds = utterance.duration or self._seconds(len(feats[i]))
-                hypothesis = hypothesis_of(utterance.id, found, self.model.phones, seconds=self.network.seconds,
-                                           duration=seconds)
-                done[i] = self._counted(_with_origin(hypothesis, utterance, seconds), seconds, tally)
+            utterances = [source.utterances[i] for i in rows]
+            seconds = [utterance.duration or self._seconds(len(feats[i])) for i, utterance
+                       in zip(rows, utterances, strict=True)]
+            for i, result, length in zip(rows, self.batch(utterances, seconds, batch, lengths), seconds, strict=True):
+                if isinstance(result, AsrError):
+                    tally.failures.append((source.utterances[i].id, str(result)))
+                else:
+                    done[i] = self._counted(with_origin(result, source.utterances[i], length), length, tally)
         yield from (done[i] for i in numbers if i in done)
+
+    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float], feats: Tensor,
+              frames: Tensor) -> Iterator[Hypothesis | AsrError]:
+        """Utterances of so many seconds, their features (B, T, F) and frames (B,) → a result each."""
+        memory = encode(self.network, feats, frames, self.settings)
+        found = search_memory(self.network, memory, self.settings)
+        starts = self._starts(feats, frames, memory, found)
+        for utterance, length, hypotheses, begun in zip(utterances, seconds, found, starts, strict=True):
+            yield hypothesis_of(utterance.id, hypotheses, self.model.phones, seconds=self.network.seconds,
+                                duration=length, starts=begun)
+
+    def _starts(self, feats: Tensor, frames: Tensor, memory: Memory,
+                found: Sequence[Sequence[Found]]) -> list[list[float] | None]:
+        """Where the phones of each best hypothesis begin, in seconds; None: only the attention knows."""
+        starts: list[list[float] | None] = [None] * len(found)
+        if self.evidence is not None:
+            for b, rows in enumerate(self.evidence.rows(feats, frames, memory)):
+                with contextlib.suppress(AsrError):     # more phones than frames
+                    starts[b] = place(rows, found[b][0].ids, self.evidence).starts if found[b] else None
+        return starts
 
     def _features(self, source: FeatureSource, i: int) -> Tensor:
         static = source.static(i)
@@ -173,18 +209,17 @@ class Transcriber:
         """The sound that so many frames span."""
         return ((frames - self.features.end_frame - 1) * self.features.hop + self.features.window) / 1000
 
-    def _joined(self, utterance: Utterance, pieces: Sequence[Settled], seconds: float) -> Hypothesis:
-        """The pieces of a long recording as one hypothesis."""
-        ids = [id for piece in pieces for id in piece.ids]
-        foci = [focus for piece in pieces for focus in piece.foci]
-        log_probs = [value for piece in pieces for value in piece.log_probs]
-        entropies = [value for piece in pieces for value in piece.entropies]
-        cut = any(piece.ended == "limit" for piece in pieces)
-        signs = health(ids, foci, entropies, seconds=self.network.seconds, ended="limit" if cut else "eos")
-        signs |= {"pushed": sum(piece.pushed for piece in pieces), "again": sum(piece.again for piece in pieces)}
-        score = sum(piece.score for piece in pieces)
-        hypothesis = Hypothesis(utterance.id, self._timed(ids, foci, log_probs, seconds), score, signs)
-        return _with_origin(hypothesis, utterance, seconds)
+    def _joined(self, utterance: Utterance, recording: Recording, keeper: Timekeeper | None,
+                seconds: float) -> Hypothesis:
+        """What was found in a long recording as one hypothesis."""
+        hand_back()         # before the transcript of hours is written out
+        phones = self._timed(recording.ids, recording.foci, recording.log_probs, seconds)
+        if keeper is not None:
+            with contextlib.suppress(AsrError):         # phones without a place stay where the attention saw them
+                phones = tiled([p.phone for p in phones], keeper.finish().starts, [p.confidence for p in phones],
+                               seconds)
+        hypothesis = Hypothesis(utterance.id, phones, recording.score, recording.health(self.network.seconds))
+        return with_origin(hypothesis, utterance, seconds)
 
     def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],
                seconds: float) -> tuple[TimedPhone, ...]:
@@ -204,7 +239,7 @@ def _is_part(utterance: Utterance) -> bool:
     return bool(utterance.offset) or utterance.duration is not None
 
 
-def _with_origin(hypothesis: Hypothesis, utterance: Utterance, seconds: float) -> Hypothesis:
+def with_origin(hypothesis: Hypothesis, utterance: Utterance, seconds: float) -> Hypothesis:
     """The hypothesis with what the writers and the scorer want to know of its utterance."""
     extra = {"audio_filepath": str(utterance.audio), "duration": round(seconds, 4)}
     if utterance.offset:
@@ -247,6 +282,7 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     transcriber = Transcriber(model, settings, pick_device(device))
     tally, started = Tally(), time.monotonic()
     live = _live_text if out is None and list(formats) == ["txt"] else None
+    pictures = {"png": png_format(Gazer(model, settings))} if "png" in formats else None
 
     def hypotheses() -> Iterator[Hypothesis]:
         if "-" in inputs:
@@ -254,7 +290,7 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
         for source in sources([name for name in inputs if name != "-"], transcriber.features):
             yield from transcriber.run(source, tally, live)
 
-    write_hypotheses(hypotheses(), list(formats), out)
+    write_hypotheses(hypotheses(), list(formats), out, pictures)
     taken = time.monotonic() - started
     print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "
           f"({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)

@@ -34,6 +34,7 @@ from asr.training.distributed import Processes, pick_device, processes
 from asr.training.init import carry_over
 from asr.training.journal import Journal
 from asr.training.loop import Trainer
+from asr.training.times import fit_times
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,22 @@ class Session:
                 figures = {"per": averaged["per"], "epoch": best["epoch"] + 1, "averaged": len(files)}
                 if self.group.main:
                     self.save(self.run / "model.asr", {"dev_per": averaged["per"], "averaged": len(files)})
+        self.add_times()
         self.journal.log("done", **figures)
         self.journal.say(f"best dev PER {figures['per']:.2f} %: {self.run / 'model.asr'}")
         return figures
+
+    def add_times(self) -> None:
+        """Where phone times are known, train the classifier of frames on the finished model's encoder."""
+        path = self.run / "model.asr"
+        if self.group.main:
+            model = load_model(path, str(self.group.device))
+            classifier = fit_times(model.network, self.data.train, model.phones, model.normaliser, model.config)
+            if classifier is not None:
+                self.journal.say("trained a classifier of frames on phone_times, for the borders of phones")
+                save_model(path, model.network, model.config, model.phones, model.normaliser, model.header.provenance,
+                           classifier=classifier)
+        self.group.gather(None)
 
     def save(self, path: Path, figures: dict[str, Any]) -> None:
         """Write the network as it stands, with where it comes from."""

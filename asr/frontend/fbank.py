@@ -155,6 +155,11 @@ def prepare_features(static: Tensor, features: Features, normaliser: Normaliser)
     return torch.nn.functional.pad(frames, (0, 0, 0, 1)) if features.end_frame else frames
 
 
+def frame_centres(frames: int, features: Features) -> Tensor:
+    """(T,) the middle of each frame's window, in seconds from the start of the recording."""
+    return (torch.arange(frames, dtype=torch.float64) * features.hop + features.window / 2) / 1000
+
+
 class FrameStream:
     """Frames from samples that arrive piece by piece, bit for bit those of the whole recording.
 

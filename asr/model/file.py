@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asr.frontend.fbank import Normaliser
+    from asr.model.frames import FrameClassifier
     from asr.model.recognizer import Recognizer
 
 FORMAT = "asr-1"
+TIMES = "times."        # what the classifier's tensors begin with
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Model:
     header: Header
     network: Recognizer
     normaliser: Normaliser
+    classifier: FrameClassifier | None = None       # of feature frames, where it was trained with phone times
 
     @property
     def config(self) -> Config:
@@ -89,11 +92,14 @@ def load_header(path: Path) -> Header:
 
 
 def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet, normaliser: Normaliser,
-               provenance: Mapping[str, Any], *, half: bool = False) -> None:
+               provenance: Mapping[str, Any], *, classifier: FrameClassifier | None = None, half: bool = False) -> None:
     """Write the model whole or not at all; `half` stores the weights as float16."""
     import torch
     from safetensors.torch import save
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if classifier is not None:
+        tensors |= {TIMES + name: tensor.detach().cpu().contiguous()
+                    for name, tensor in classifier.state_dict().items()}
     if half:
         tensors = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
     tensors |= {"normaliser.mean": normaliser.mean.float().contiguous(),
@@ -116,6 +122,7 @@ def load_model(path: Path, device: str = "cpu") -> Model:
     from safetensors.torch import load_file
 
     from asr.frontend.fbank import Normaliser, feature_width
+    from asr.model.frames import FrameClassifier
     from asr.model.recognizer import Recognizer
     header = load_header(path)
     advice = "copy the file again or train it anew"
@@ -127,7 +134,11 @@ def load_model(path: Path, device: str = "cpu") -> Model:
         raise AsrError(f"{path}: does not match its checksum, the file is damaged: {advice}")
     width = feature_width(header.config.features)
     network = Recognizer(header.config, width, len(header.phones))
+    classifier = FrameClassifier(header.config.times, width, network.encoder.width, network.encoder.stride,
+                                 len(header.phones)) if any(name.startswith(TIMES) for name in tensors) else None
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if classifier is not None:
+        expected |= {TIMES + name: tensor.shape for name, tensor in classifier.state_dict().items()}
     expected |= {"normaliser.mean": torch.Size([width]), "normaliser.std": torch.Size([width])}
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in expected or name not in tensors or expected[name] != tensors[name].shape:
@@ -137,8 +148,12 @@ def load_model(path: Path, device: str = "cpu") -> Model:
         if not tensors[name].is_floating_point() or not tensors[name].isfinite().all():
             raise AsrError(f"{path}: tensor {name!r} holds values that are no finite numbers: {advice}")
     normaliser = Normaliser(tensors.pop("normaliser.mean").float(), tensors.pop("normaliser.std").float())
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-    return Model(header, network.to(device).eval(), normaliser)
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    network.load_state_dict({name: w for name, w in weights.items() if not name.startswith(TIMES)}, assign=True)
+    if classifier is not None:
+        classifier.load_state_dict({name: weights[TIMES + name] for name in classifier.state_dict()}, assign=True)
+        classifier = classifier.to(device).eval()
+    return Model(header, network.to(device).eval(), normaliser, classifier)
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

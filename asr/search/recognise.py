@@ -18,15 +18,21 @@ from asr.model.recognizer import Recognizer
 from asr.search.beam import Found, search
 from asr.search.health import health, is_poor
 from asr.search.stepper import AttentionStepper
+from asr.search.times import tiled
 
 
 @torch.inference_mode()
 def recognise(network: Recognizer, feats: Tensor, frames: Tensor, settings: config.Decode) -> list[list[Found]]:
     """Search a padded batch: (B, T, F) features and (B,) frames → the n best of each utterance."""
+    return search_memory(network, encode(network, feats, frames, settings), settings)
+
+
+@torch.inference_mode()
+def encode(network: Recognizer, feats: Tensor, frames: Tensor, settings: config.Decode) -> Memory:
+    """A padded batch, (B, T, F) features and (B,) frames, as the decoder sees it; float32 whatever the precision."""
     with torch.autocast(feats.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         memory = network.encode(feats, frames)
-    memory = replace(memory, values=memory.values.float())
-    return search_memory(network, memory, settings)
+    return replace(memory, values=memory.values.float())
 
 
 @torch.inference_mode()
@@ -75,12 +81,13 @@ def _is_poor(found: Sequence[Found], seconds: float) -> bool:
 
 
 def hypothesis_of(id: str, found: Sequence[Found], phones: PhoneSet, *, seconds: float,
-                  duration: float) -> Hypothesis:
+                  duration: float, starts: Sequence[float] | None = None) -> Hypothesis:
     """The best of what was found as a record; the others go into `nbest`.
 
     Args:
         seconds: of an encoder frame
         duration: of the utterance in seconds; the phones tile it
+        starts: of the best one's phones, in seconds; None: as the attention has it
     """
     if not found:
         return Hypothesis(id, (), -math.inf, {"ended": "limit"})
@@ -89,7 +96,11 @@ def hypothesis_of(id: str, found: Sequence[Found], phones: PhoneSet, *, seconds:
     signs = health(best.ids, foci, entropies, seconds=seconds, ended=best.ended) | {"again": best.again}
     extra = {} if len(found) == 1 else {"nbest": [
         {"text": " ".join(phones.decode(other.ids)), "score": round(other.score, 4)} for other in found]}
-    timed = timed_phones(phones.decode(best.ids), foci, best.log_probs, seconds=seconds, duration=duration)
+    names = phones.decode(best.ids)
+    if starts is None:
+        timed = timed_phones(names, foci, best.log_probs, seconds=seconds, duration=duration)
+    else:
+        timed = tiled(names, starts, [math.exp(value) for value in best.log_probs[:len(names)]], duration)
     return Hypothesis(id, timed, best.score, signs, extra)
 
 

@@ -1,0 +1,126 @@
+"""`asr align`: when the phones of known transcripts were said, in recordings of any length.
+
+Short utterances are aligned whole, in batches. Recordings longer than `decode.long.after` are encoded in blocks and
+followed along: beside the transcript itself, memory holds the blocks at hand, a minute of evidence and a band of some
+250 phones around the place that has been reached. What fails is named at the end, and never keeps the rest from being
+done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from asr import config
+from asr.corpus.records import Hypothesis, Utterance
+from asr.decode import Heard, Live, Tally, Transcriber, sources, with_origin
+from asr.errors import AsrError
+from asr.formats.writers import write_hypotheses
+from asr.model.file import Model
+from asr.search.blocks import encode_blocks
+from asr.search.follow import Timekeeper
+from asr.search.gaze import attention_weights
+from asr.search.recognise import encode
+from asr.search.times import Placed, method_of, monotone_foci, place, tiled
+from asr.training.distributed import pick_device
+
+LEAST = 1e-10       # confidence below which its logarithm counts no further
+
+
+class Aligner(Transcriber):
+    """A model that is told what was said, and finds out when."""
+
+    def __init__(self, model: Model, settings: config.Decode, device: torch.device) -> None:
+        super().__init__(model, settings, device)
+        self.method = method_of(model, settings.times)
+
+    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float], feats: Tensor,
+              frames: Tensor) -> Iterator[Hypothesis | AsrError]:
+        """Utterances of so many seconds, their features (B, T, F) and frames (B,) → a result each."""
+        evidence = self.evidence
+        rows = None if evidence is None else evidence.rows(feats, frames, encode(self.network, feats, frames,
+                                                                                 self.settings))
+        for b, (utterance, length) in enumerate(zip(utterances, seconds, strict=True)):
+            try:
+                ids = self._ids(utterance)
+                placed = self._by_attention(feats[b, :int(frames[b])], ids) if evidence is None or rows is None \
+                    else place(rows[b], ids, evidence)
+                yield self._hypothesis(utterance, placed, length)
+            except AsrError as error:
+                yield error
+
+    def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
+             live: Live | None = None) -> Iterator[Hypothesis]:
+        """One recording of any length, in bounded memory."""
+        heard, long = Heard(), self.settings.long
+        try:
+            if self.evidence is None:
+                raise AsrError(f"longer than {long.after:g} s, and there the attention gives no times: take a model "
+                               "with a CTC branch, or cut the recording")
+            keeper = Timekeeper(self.evidence, held=0)
+            keeper.expect(self._ids(utterance))
+            frames = keeper.features(self.frames(utterance, heard, stream))
+            with torch.inference_mode():
+                for _ in keeper.blocks(encode_blocks(self.network, frames, block=long.block, margin=long.margin)):
+                    pass
+            if heard.broken is not None:
+                raise heard.broken
+            hypothesis = self._hypothesis(utterance, keeper.finish(), heard.seconds)
+        except AsrError as error:
+            tally.failures.append((utterance.id, str(error)))
+            return
+        yield self._counted(with_origin(hypothesis, utterance, heard.seconds), heard.seconds, tally)
+
+    def _ids(self, utterance: Utterance) -> list[int]:
+        if utterance.phones is None:
+            raise AsrError("has no phones: there is nothing to align")
+        return self.model.phones.encode(utterance.phones, "its transcript")
+
+    def _by_attention(self, feats: Tensor, ids: Sequence[int]) -> Placed:
+        """Borders midway between the frames on which the attention lies, phone by phone."""
+        weights = attention_weights(self.network, feats, ids, self.settings)
+        assert weights is not None
+        if not ids:
+            return Placed([], [])
+        foci = monotone_foci(weights[:len(ids)])
+        middles = [(focus + 0.5) * self.network.seconds for focus in foci]
+        starts = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(middles))]
+        return Placed(starts, [float(weights[u, focus]) for u, focus in enumerate(foci)])
+
+    def _hypothesis(self, utterance: Utterance, placed: Placed, seconds: float) -> Hypothesis:
+        phones = tiled(utterance.phones or (), placed.starts, placed.confidences, seconds)
+        score = sum(math.log(max(LEAST, phone.confidence)) for phone in phones)
+        words: dict[str, Any] = {key: utterance.extra[key] for key in ("words", "word_times") if key in utterance.extra}
+        return Hypothesis(utterance.id, phones, score, {"times": self.method}, words)
+
+    def _counted(self, hypothesis: Hypothesis, seconds: float, tally: Tally) -> Hypothesis:
+        tally.utterances += 1
+        tally.seconds += seconds
+        return hypothesis
+
+
+def align(model: Model, manifests: Sequence[str], settings: config.Decode, *, formats: Sequence[str],
+          out: Path | None, device: str = "auto") -> Tally:
+    """Align all utterances of manifests into the formats named; gives the tally.
+
+    Raises:
+        AsrError: a manifest cannot be read, or the model lacks what `settings.times` asks for.
+    """
+    aligner = Aligner(model, settings, pick_device(device))
+    tally, started = Tally(), time.monotonic()
+    write_hypotheses((hypothesis for source in sources(manifests, aligner.features)
+                      for hypothesis in aligner.run(source, tally)), list(formats), out)
+    taken = time.monotonic() - started
+    print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "
+          f"{taken:.1f} s ({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
+    for id, reason in tally.failures:
+        print(f"asr: {id}: {reason}", file=sys.stderr)
+    return tally
