@@ -26,6 +26,7 @@ BELOW = {                       # what the modules of each room may import, besi
     "model": {"frontend", "corpus"},
     "search": {"model", "frontend", "corpus"},
     "training": {"model", "frontend", "corpus"},
+    "reporting": {"training", "search", "model", "frontend", "scoring", "formats", "corpus"},
     "scoring": {"corpus"},
     "formats": {"corpus"},
 }

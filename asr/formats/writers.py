@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from asr.corpus.records import Hypothesis, hypothesis_row
 from asr.errors import AsrError
@@ -28,10 +29,11 @@ PIECE = 1000        # phones of a hypothesis that are JSON objects at the same t
 class Format:
     """How a hypothesis looks, and what its file is called in a folder."""
 
-    text: Callable[[Hypothesis], str]
+    text: Callable[[Hypothesis], Any]   # a str; of a binary format bytes
     file: str                   # a name; of a format with a file for each utterance the ending
     each: bool = False          # a file for each utterance
     sorted: bool = False        # by id, as sclite and Kaldi want it, so at the end; the others are written as they come
+    binary: bool = False
 
 
 def jsonl_line(hypothesis: Hypothesis) -> str:
@@ -59,28 +61,31 @@ WRITERS: dict[str, Format] = {
 }
 
 
-def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[str], out: Path | None = None) -> int:
+def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[str], out: Path | None = None,
+                     more: Mapping[str, Format] | None = None) -> int:
     """Write hypotheses as they come, and tell how many there were.
 
     Args:
         hypotheses: read once; nothing is kept in memory but what a format must sort.
-        formats: names from WRITERS. Several need a folder.
+        formats: names from WRITERS or `more`. Several need a folder.
         out: None for standard output; a file; or a folder (one that exists, or any for several formats or for a
             format with a file for each utterance). In a folder the files are named by the format or by the id.
+        more: formats that need more than a hypothesis, such as pictures.
 
     Raises:
         AsrError: an unknown format, a file that cannot be written, an utterance that a format cannot hold, or more
             than one of these where a folder is needed. What was whole before stays, a part of a file does not.
     """
     names = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
+    known = WRITERS | dict(more or {})
     for name in names:
-        if name not in WRITERS:
-            raise AsrError(f"-f {name}: no such format: choose among {', '.join(WRITERS)}")
+        if name not in known:
+            raise AsrError(f"-f {name}: no such format: choose among {', '.join(known)}")
     if len(names) > 1 and (out is None or out.is_file()):
         raise AsrError(f"{len(names)} formats ({', '.join(names)}) need a folder: give --out FOLDER")
     written = 0
     with ExitStack() as stack:
-        sinks = [stack.enter_context(_sink(name, out, len(names) > 1)) for name in names]
+        sinks = [stack.enter_context(_sink(name, known[name], out, len(names) > 1)) for name in names]
         for hypothesis in hypotheses:
             for sink in sinks:
                 sink(hypothesis)
@@ -88,9 +93,8 @@ def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[s
     return written
 
 
-def _sink(name: str, out: Path | None, several: bool) -> contextlib.AbstractContextManager[Sink]:
+def _sink(name: str, form: Format, out: Path | None, several: bool) -> contextlib.AbstractContextManager[Sink]:
     """Where the hypotheses of one format go."""
-    form = WRITERS[name]
     if out is not None and form.each and (several or out.is_dir() or out.suffix.lower() != form.file.lower()):
         return contextlib.nullcontext(_each_in(out, form))
     if out is not None and (several or out.is_dir()):
@@ -103,7 +107,7 @@ def _sink(name: str, out: Path | None, several: bool) -> contextlib.AbstractCont
 def _each_in(folder: Path, form: Format) -> Sink:
     def write(hypothesis: Hypothesis) -> None:
         text = form.text(hypothesis)
-        with writing(folder / (file_of_id(hypothesis.id) + form.file)) as file:
+        with writing(folder / (file_of_id(hypothesis.id) + form.file), "wb" if form.binary else "w") as file:
             file.write(text)
     return write
 
@@ -127,21 +131,25 @@ def _sorted(form: Format, out: Path | None) -> Iterator[Sink]:
 @contextlib.contextmanager
 def _only_one(name: str, form: Format, out: Path | None) -> Iterator[Sink]:
     """A format with a file for each utterance, to one place: so of one utterance."""
-    texts: list[str] = []
+    if form.binary and out is None and sys.stdout.isatty():
+        raise AsrError(f"-f {name}: is nothing for a terminal: give --out FILE{form.file}")
+    texts: list[Any] = []
 
     def write_one(hypothesis: Hypothesis) -> None:
         if texts:
             raise AsrError(f"{name} of several utterances needs a folder: give --out FOLDER")
         texts.append(form.text(hypothesis))
-    with _opened(out) as write:
+    with _opened(out, form.binary) as write:
         yield write_one
-        write("".join(texts))
+        for text in texts:
+            write(text)
 
 
 @contextlib.contextmanager
-def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
-    with writing(out) if out is not None else contextlib.nullcontext(sys.stdout) as file:
-        def write(text: str) -> None:
+def _opened(out: Path | None, binary: bool = False) -> Iterator[Callable[[Any], None]]:
+    stdout = sys.stdout.buffer if binary else sys.stdout
+    with writing(out, "wb" if binary else "w") if out is not None else contextlib.nullcontext(stdout) as file:
+        def write(text: Any) -> None:
             file.write(text)
             file.flush()
         yield write
