@@ -59,7 +59,7 @@ def test_a_table_over_seeds_and_a_table_of_runs(tmp_path: Path, test_set: Path) 
     assert best.startswith(f"| best | timit39 | 2 | **6.25** | {spread:.2f} | 0.00 to 12.50 | ")
     (plain,) = [line for line in lines if line.startswith("| plain | timit39 | ")]
     assert plain.startswith("| plain | timit39 | 1 | **6.25** | - | - | ")
-    assert "| best/seed2 | 2 | 12.5 | `%PER 12.5 [ 2 / 16, 0 ins, 1 del, 1 sub ]` | 2026-01-02 |" in lines
+    assert "| best/seed2 | 2 | 12.5 | `%PER 12.5 [ 2 / 16, 0 ins, 1 del, 1 sub ]` | - | - | 2026-01-02 |" in lines
     assert "command `run it`" in lines[-1]
 
 

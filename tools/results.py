@@ -7,6 +7,7 @@ A run folder holds `model.asr` and the hypotheses, `test.hyp.jsonl`. Folders `NA
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
@@ -23,7 +24,7 @@ from asr.files import writing
 from asr.model.file import load_header
 from asr.scoring.protocol import load_protocol
 from asr.scoring.report import per_line
-from asr.scoring.score import Score, score, total
+from asr.scoring.score import Score, by_speaker, score, total
 from asr.scoring.significance import interval
 
 
@@ -35,6 +36,8 @@ class Run:
     folder: str
     provenance: Mapping[str, object]
     scores: Mapping[str, Score]         # by protocol
+    minutes: str                        # spent training
+    speed: str                          # padded feature frames a second, the median epoch's
 
 
 def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], protocols: Sequence[str]) -> Run:
@@ -45,11 +48,22 @@ def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], pro
     scores = {name: score(spoken, found, load_protocol(name), speakers) for name in protocols}
     name = folder.parent.name if folder.name.startswith("seed") else folder.name
     shown = f"{name}/{folder.name}" if name != folder.name else name
-    return Run(name, shown, load_header(folder / "model.asr").provenance, scores)
+    minutes, speed = training_cost(folder / "log.jsonl")
+    return Run(name, shown, load_header(folder / "model.asr").provenance, scores, minutes, speed)
 
 
-def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: str) -> str:
-    """The page: a table over seeds, a table of runs, and where it was made."""
+def training_cost(log: Path) -> tuple[str, str]:
+    """Minutes and frames a second of a training, out of its log."""
+    if not log.exists():
+        return "-", "-"
+    epochs = [line for line in map(json.loads, log.read_text(encoding="utf-8").splitlines())
+              if line["event"] == "epoch"]
+    speed = statistics.median(epoch["frames_per_second"] for epoch in epochs)
+    return f"{epochs[-1]['seconds'] / 60:.1f}", f"{speed:,.0f}"
+
+
+def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: str, by_speaker_too: bool) -> str:
+    """The page: a table over seeds, a table of runs, one of speakers if asked for, and where it was made."""
     names = list(dict.fromkeys(run.name for run in runs))
     first = runs[0].scores[protocols[0]]
     lines = [f"# {title}: results", "", "Written by `tools/results.py` from run folders; not edited by hand.", "",
@@ -64,15 +78,29 @@ def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: 
             lines.append(_summary(name, protocol, scores))
     lines += ["", "The interval is a bootstrap over speakers, the seeds taken together: it says how far the number "
               "moves with the test set, the spread how far with the seed.", "",
-              "| run | seed | dev PER | " + " | ".join(f"`{protocol}`" for protocol in protocols) + " | trained |",
-              "| --- | --- | --- |" + " --- |" * len(protocols) + " --- |"]
+              "| run | seed | dev PER | " + " | ".join(f"`{protocol}`" for protocol in protocols)
+              + " | minutes | frames/s | trained |", "| --- | --- | --- |" + " --- |" * (len(protocols) + 3)]
     for run in runs:
         p = run.provenance
         cells = [run.folder, str(p.get("seed", "")), str(p.get("dev_per", "")),
-                 *(f"`{per_line(run.scores[protocol].total)}`" for protocol in protocols), str(p.get("date", ""))]
+                 *(f"`{per_line(run.scores[protocol].total)}`" for protocol in protocols),
+                 run.minutes, run.speed, str(p.get("date", ""))]
         lines.append(f"| {' | '.join(cells)} |")
+    if by_speaker_too:
+        lines += _speakers(runs, protocols[0])
     lines += ["", f"Commit {commit()}; command `{command}`; {machine()}.", ""]
     return "\n".join(lines)
+
+
+def _speakers(runs: Sequence[Run], protocol: str) -> list[str]:
+    """A table of speakers, a column for each run."""
+    groups = [by_speaker(run.scores[protocol]) for run in runs]
+    lines = ["", "| speaker | " + " | ".join(run.folder for run in runs) + " |", "| --- |" + " --- |" * len(runs)]
+    for speaker in groups[0]:
+        cells = [f"{total(group[speaker]).per:.2f}" if speaker in group else "-" for group in groups]
+        lines.append(f"| {speaker} | {' | '.join(cells)} |")
+    means = [statistics.fmean(total(rows).per for rows in group.values()) for group in groups]
+    return [*lines, f"| mean of the speakers | {' | '.join(f'{mean:.2f}' for mean in means)} |"]
 
 
 def _summary(name: str, protocol: str, scores: Sequence[Score]) -> str:
@@ -109,13 +137,15 @@ def machine() -> str:
 @click.option("--hyp", default="test.hyp.jsonl", show_default=True, help="The hypotheses' file in each run folder.")
 @click.option("--title", default="Results", show_default=True)
 @click.option("--command", default="", help="The command that made the runs.")
+@click.option("--by-speaker", is_flag=True, help="A table of speakers as well.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(reference: Path, runs: tuple[Path, ...], protocols: tuple[str, ...], hyp: str, title: str, command: str,
-         out: Path) -> None:
+         by_speaker: bool, out: Path) -> None:
     """Write a RESULTS.md from run folders."""
     try:
         references = read_manifest(reference)
-        page = results(title, [read_run(run, hyp, references, protocols) for run in runs], protocols, command)
+        page = results(title, [read_run(run, hyp, references, protocols) for run in runs], protocols, command,
+                       by_speaker)
         with writing(out) as file:
             file.write(page)
     except AsrError as error:

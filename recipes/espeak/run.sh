@@ -27,4 +27,6 @@ OUTPUT=$exp/run stage train "${train[@]}" --config "$config" --train "$exp/train
 stage decode asr decode "$exp/run/model.asr" "$exp/test" --out "$exp/test.hyp.jsonl"
 stage score asr score "$exp/corpus/test.jsonl" "$exp/test.hyp.jsonl" --by speaker > "$exp/score.part"
 if [ -s "$exp/score.part" ]; then mv "$exp/score.part" "$exp/score.txt"; else rm "$exp/score.part"; fi
+python tools/results.py "$exp/corpus/test.jsonl" "$exp/run" --hyp ../test.hyp.jsonl --by-speaker --title espeak \
+    --command "recipes/espeak/run.sh" --out "$exp/RESULTS.md"
 cat "$exp/score.txt"
