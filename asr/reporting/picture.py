@@ -9,15 +9,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.corpus.records import Hypothesis, TimedPhone
+from asr.errors import AsrError
+from asr.formats.writers import Format
 from asr.reporting.plotting import BLUE, figure, need_matplotlib, style
-from asr.reporting.sound import Sound, spectrogram
+from asr.reporting.sound import Sound, origin, read_sound, spectrogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from asr.reporting.gazer import Gazer
+
 LONGEST = 30.0              # s of an utterance that a picture holds
 COLOURS = "magma"
 END = "end"                 # the last row of an attention picture
+
+
+def png_format(gazer: Gazer) -> Format:
+    """The picture as a format of `asr decode`.
+
+    Raises:
+        AsrError: matplotlib is not installed.
+    """
+    need_matplotlib("-f png")
+    return Format(lambda hypothesis: picture_of(hypothesis, gazer), ".png", each=True, binary=True)
+
+
+def picture_of(hypothesis: Hypothesis, gazer: Gazer) -> bytes:
+    """The picture of an utterance that has just been decoded, whose sound is read once more.
+
+    Raises:
+        AsrError: the sound is not at hand any more, or cannot be read.
+    """
+    utterance = origin(hypothesis)
+    if utterance is None:
+        raise AsrError(f"-f png: {hypothesis.id}: a picture needs the sound once more: give a file, not a stream")
+    sound = read_sound(utterance, gazer.features, LONGEST)
+    return draw(sound, hypothesis, gazer.weights(sound, hypothesis.phones), gazer.frame)
 
 
 def draw(sound: Sound, hypothesis: Hypothesis, weights: np.ndarray | None, frame: float) -> bytes:
@@ -28,14 +55,10 @@ def draw(sound: Sound, hypothesis: Hypothesis, weights: np.ndarray | None, frame
         hypothesis: its phones; those that begin behind the sound's end are left out
         weights: (U + 1, S) attention of these phones, the end last; None: no such panel
         frame: s of an encoder frame
-
-    Raises:
-        AsrError: matplotlib is not installed.
     """
-    need_matplotlib("-f png")
     phones = within(hypothesis.phones, sound.seconds)
     rows = 0 if weights is None else len(weights)
-    heights = [2.0, *([max(1.5, 0.125 * rows)] if rows else []), 0.35]
+    heights = [2.0, *([max(1.5, 0.125 * rows)] if rows else []), 0.5]
     with style(**{"axes.grid": False, "savefig.transparent": False}):
         picture = figure(min(60.0, max(6.0, 2.6 * sound.seconds)), sum(heights) + 1.0)
         panels = list(picture.subplots(len(heights), 1, sharex=True, height_ratios=heights))

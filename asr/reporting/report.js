@@ -97,7 +97,7 @@ function playFrom(card, strip, event) {
   silence();
   const box = strip.getBoundingClientRect();
   audio.currentTime = strip.dataset.seconds * (event.clientX - box.left) / box.width;
-  audio.play();
+  audio.play().catch(() => {});         // the next click may interrupt it before it begins
 }
 
 for (const card of document.querySelectorAll(".utterance")) {

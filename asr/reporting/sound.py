@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr.corpus.records import Utterance
+from asr.corpus.records import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from asr.config import Features
@@ -32,6 +33,15 @@ class Sound:
     def seconds(self) -> float:
         """What is at hand."""
         return len(self.samples) / self.rate
+
+
+def origin(hypothesis: Hypothesis) -> Utterance | None:
+    """Where the sound of a hypothesis is, as it remembers; None if it does not, or it came as a stream."""
+    audio, offset, duration = (hypothesis.extra.get(key) for key in ("audio_filepath", "offset", "duration"))
+    if not isinstance(audio, str) or audio in ("", "-"):
+        return None
+    return Utterance(hypothesis.id, Path(audio), float(offset) if isinstance(offset, int | float) else 0.0,
+                     float(duration) if isinstance(duration, int | float) else None)
 
 
 def read_sound(utterance: Utterance, features: Features, longest: float) -> Sound:
@@ -65,12 +75,15 @@ def data_uri(data: bytes, kind: str) -> str:
 
 def spectrogram(sound: Sound) -> np.ndarray:
     """(bands, T) from 0, `RANGE` dB under the loudest point, to 1; low frequencies first, a column every `HOP`."""
-    import librosa
-    emphasised = np.append(sound.samples[:1], sound.samples[1:] - EMPHASIS * sound.samples[:-1])
-    hop = round(HOP * sound.rate)
-    power = np.abs(librosa.stft(emphasised, n_fft=256, win_length=round(WINDOW * sound.rate), hop_length=hop,
-                                pad_mode="constant")) ** 2
-    return 1 + librosa.power_to_db(power, ref=max(float(power.max()), 1e-10), top_db=RANGE) / RANGE
+    import torch
+    from torchaudio.functional import preemphasis
+    from torchaudio.transforms import Spectrogram
+    width = round(WINDOW * sound.rate)
+    bands = Spectrogram(n_fft=2 * width, win_length=width, hop_length=round(HOP * sound.rate), pad_mode="constant")
+    power = bands(preemphasis(torch.from_numpy(sound.samples), EMPHASIS))
+    decibels = 10 * torch.log10(power / power.max().clamp(min=1e-10)).clamp(min=-RANGE / 10)
+    shades: np.ndarray = (1 + decibels / RANGE).numpy()
+    return shades
 
 
 def heat_uri(values: np.ndarray, colours: str) -> str:
