@@ -1,0 +1,126 @@
+"""`asr info`: what a model is, where it comes from, and how much memory decoding with it takes at most."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.config import Config, override_config
+from asr.model.file import Header, load_header
+from asr.search.bound import Bound, batch_bound, long_bound
+
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `asr info` tells."""
+
+    path: str
+    size: int                   # bytes of the file
+    header: Header
+    config: Config              # the header's, with what was asked for on the command line
+    parameters: int
+    long: Bound | None          # None: this model cannot read recordings block by block
+    batch: Bound
+
+
+def look(path: Path, overrides: Sequence[str] = ()) -> Info:
+    """Read a model's header and work out what decoding with it takes; the weights stay on the disk.
+
+    Raises:
+        AsrError: the file is missing or no model, or an override is none.
+    """
+    from safetensors import safe_open
+    header = load_header(path)
+    config = override_config(header.config, overrides)
+    with safe_open(path, framework="numpy") as file:
+        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys()    # noqa: SIM118
+                         if not name.startswith("normaliser."))
+    phones = len(header.phones)
+    walks = config.decode.window.enabled and config.attention.kind != "none"
+    return Info(str(path), Path(path).stat().st_size, header, config, parameters,
+                long_bound(config, phones) if walks else None, batch_bound(config, phones))
+
+
+def info_text(info: Info) -> str:
+    """For a reader."""
+    config, rows = info.config, [(info.path, f"{info.parameters:,} parameters, {info.size / MB:.1f} MB")]
+    rows += [(name, value) for name, value in _shape(config)]
+    rows += [("phones", f"{len(info.header.phones) - 1}: " + " ".join(_phones(info.header)))]
+    rows += [(name.replace("_", " "), _plain(value)) for name, value in info.header.provenance.items()
+             if value not in (None, "")]
+    rows += [("decoding", _decoding(config))]
+    rows += [("memory", line) for line in _memory(info)]
+    return "".join(_wrapped(name, value) for name, value in rows)
+
+
+def info_data(info: Info) -> dict[str, Any]:
+    """The same as plain data, the whole config with it. Memory in bytes above the loaded model, strides in seconds."""
+    hop = info.config.features.hop / 1000
+    return {"path": info.path, "bytes": info.size, "parameters": info.parameters, "phones": _phones(info.header),
+            "provenance": dict(info.header.provenance), "frame": hop,
+            "encoder_frame": round(hop * math.prod(info.config.encoder.pyramid), 6),
+            "memory": {"long": info.long and info.long.total, "batch": info.batch.total},
+            "config": info.config.model_dump()}
+
+
+def _phones(header: Header) -> list[str]:
+    """Without the end."""
+    return list(header.phones.decode(range(1, len(header.phones))))
+
+
+def _shape(config: Config) -> list[tuple[str, str]]:
+    features, encoder, attention, decoder = config.features, config.encoder, config.attention, config.decoder
+    deltas = {0: "", 1: ", deltas", 2: ", deltas of first and second order"}[features.deltas]
+    stride = math.prod(encoder.pyramid)
+    looks = "none: the encoder's final state" if attention.kind == "none" else \
+        f"{attention.kind}, {attention.normaliser}, {attention.width} units" \
+        + ("" if attention.kind == "content" else f", {attention.filters} filters of {attention.taps} taps")
+    return [
+        ("features", f"{features.mels} mel bands{', energy' * features.energy}{deltas}, {features.rate / 1000:g} kHz, "
+                     f"a frame every {features.hop:g} ms"),
+        ("encoder", f"{len(encoder.pyramid)} x {encoder.cell.upper()} of {encoder.width} in each direction, "
+                    f"a frame every {stride * features.hop:g} ms (/{stride})"),
+        ("attention", looks),
+        ("decoder", f"{decoder.cell.upper()} of {decoder.width}, {decoder.order}"
+                    f"{', CTC branch' if config.train.ctc_weight else ''}")]
+
+
+def _decoding(config: Config) -> str:
+    decode = config.decode
+    parts = [f"beam {decode.beam}"]
+    if decode.ctc_weight and config.train.ctc_weight:
+        parts.append(f"CTC {decode.ctc_weight:g}")
+    parts.append(f"window {decode.window.back:g} s back, {decode.window.ahead:g} s ahead" if decode.window.enabled
+                 else "no window")
+    return ", ".join(parts)
+
+
+def _memory(info: Info) -> list[str]:
+    """The bounds, in words."""
+    decode = info.config.decode
+    lines = []
+    if info.long is None:
+        lines.append("grows with the square of a recording's length: there is no window")
+    else:
+        lines.append(f"at most {info.long.total / MB:.0f} MB above the loaded model, however long a recording is "
+                     f"(decode.long.road: {decode.long.road})")
+    lines.append(f"at most {info.batch.total / MB:.0f} MB for {decode.batch_size} utterances of {decode.long.after:g} s "
+                 "together (decode.batch_size)")
+    return lines
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _wrapped(name: str, value: str) -> str:
+    if len(name) > 14:
+        return f"{name}\n" + _wrapped("", value)
+    return textwrap.fill(value, 118, initial_indent=f"{name:<15}", subsequent_indent=" " * 15,
+                         break_on_hyphens=False) + "\n"
