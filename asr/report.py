@@ -20,6 +20,7 @@ from asr.reporting.cards import Card, Heard, make_card
 from asr.reporting.gazer import Gazer
 from asr.reporting.page import Contents, Run, render
 from asr.reporting.plotting import need_matplotlib
+from asr.reporting.sound import origin
 from asr.score import Options, score_files
 from asr.scoring.result import Result
 from asr.training.journal import read_log
@@ -156,16 +157,12 @@ def _utterances(reference: str, heard: Sequence[Heard]) -> dict[str, Utterance]:
     found: dict[str, Utterance] = {}
     for side in reversed(heard):
         for id, record in side.records.items():
-            audio, offset, duration = (record.extra.get(key) for key in ("audio_filepath", "offset", "duration"))
-            if isinstance(audio, str) and audio != "-":
-                found[id] = Utterance(id, Path(audio), _number(offset) or 0.0, _number(duration))
+            utterance = origin(record)
+            if utterance is not None:
+                found[id] = utterance
     with contextlib.suppress(AsrError):         # references that are no manifest
         found |= {utterance.id: utterance for utterance in read_manifest(Path(reference))}
     return found
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _cards(reference: str, result: Result, heard: Sequence[Heard], gazer: Gazer, asked: Asked) -> list[Card]:
@@ -189,7 +186,8 @@ def chosen(result: Result, worst: int, best: int) -> list[str]:
 
 def _seconds(heard: Sequence[Heard]) -> float:
     """Speech in the first system's hypotheses, where they tell; in s."""
-    return sum(_number(record.extra.get("duration")) or 0.0 for side in heard[:1] for record in side.records.values())
+    durations = (record.extra.get("duration") for side in heard[:1] for record in side.records.values())
+    return sum(d for d in durations if isinstance(d, int | float))
 
 
 def _made() -> str:
