@@ -6,6 +6,7 @@ the process with the model loaded and one short noise decoded: torch itself is n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import subprocess
@@ -76,10 +77,8 @@ def peak() -> int:
 
 def forget_peak() -> None:
     """Let the peak begin anew at what is in memory now, where the system can do that."""
-    try:
+    with contextlib.suppress(OSError):      # the load's own peak then counts as well: an upper bound
         CLEAR.write_text("5", encoding="ascii")
-    except OSError:
-        pass        # the load's own peak then counts as well: an upper bound
 
 
 def _status(key: str) -> int:

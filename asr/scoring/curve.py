@@ -150,7 +150,10 @@ def _strands(figure: Any, cells: Any, lines: Sequence[Line]) -> None:
         for line in lines:
             lengths = [point.speech / max(1, point.recordings) for point in line.points]
             axes.plot(lengths, [value(point) for point in line.points], "o-", markersize=4, label=line.name)
+        places = sorted({round(point.speech / max(1, point.recordings), 1) for line in lines for point in line.points})
         axes.set(xscale="log", xlabel="mean length, s", ylabel=label)
+        axes.set_xticks(places, [f"{place:.0f}" for place in places])
+        axes.minorticks_off()
         axes.set_ylim(0, 1.15 * max([axes.get_ylim()[1], 1e-3]))
         axes.legend(fontsize=8, frameon=False)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from asr.config import Config
 from asr.frontend.fbank import feature_width
 from asr.search.blocks import TOGETHER
+from asr.search.follow import BAND, LAG
 from asr.search.stepper import MORE_CANDIDATES
 
 FLOAT, DOUBLE = 4, 8
@@ -22,6 +23,8 @@ COPIES_LAYER = 6        # of a layer's output: two directions, turned back, join
 COPIES_KEYS = 4         # of the energies' hidden layer: keys, plus query, plus location, its tanh
 COPIES_CTC = 3          # of a window's log probabilities: found, widened, masked
 COPIES_EXTENDED = 12    # of the forward variables of all candidates
+HELD = 2                # batches of spans that evidence of times waits for
+ROW = 300               # bytes of the objects around a row that is followed
 SLACK = 1.25            # what the allocator holds beyond what is in use
 FIXED = 12 << 20        # bytes: Python's own objects, buffers of the kernels
 
@@ -34,11 +37,12 @@ class Bound:
     encoder: float      # one batch of blocks, or of utterances
     memory: float       # encoder frames, keys and CTC columns that the search can look at
     search: float       # one step of all hypotheses, and what they have said so far
+    times: float = 0.0  # evidence of when phones were said, that waits for them to settle
 
     @property
     def total(self) -> int:
         """What decoding takes at most; audio and memory stay while either the encoder or the search runs."""
-        return round(SLACK * (self.audio + self.memory + max(self.encoder, self.search))) + FIXED
+        return round(SLACK * (self.audio + self.memory + self.times + max(self.encoder, self.search))) + FIXED
 
 
 def long_bound(config: Config, phones: int) -> Bound:
@@ -57,7 +61,7 @@ def long_bound(config: Config, phones: int) -> Bound:
         held = 2 * D * FLOAT * TOGETHER * long.block / seconds
     said = long.span * config.decode.longest if long.road == "spans" else long.settle + 1
     return Bound(audio, _encoder(config, together), held + batch * span * _frame(config, phones),
-                 _search(config, phones, batch, said))
+                 _search(config, phones, batch, said), _times(config, phones))
 
 
 def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bound:
@@ -73,6 +77,15 @@ def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bo
 def _seconds(config: Config) -> float:
     """Of an encoder frame."""
     return config.features.hop / 1000 * math.prod(config.encoder.pyramid)
+
+
+def _times(config: Config, phones: int) -> float:
+    """Bytes of the rows of evidence that wait, and of the rows and pointers that are followed back."""
+    if config.decode.times == "attention":
+        return 0.0
+    step = _seconds(config) if config.decode.times == "ctc" else config.features.hop / 1000
+    return HELD * config.decode.long.span * config.decode.long.batch / step * phones * FLOAT \
+        + LAG * (phones * FLOAT + BAND + ROW)
 
 
 def _features(config: Config) -> int:

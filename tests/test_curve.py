@@ -1,0 +1,185 @@
+"""Error rate against length: the joins are exact, every length holds the same speech, the table says what was found."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import curve as stage
+from asr.corpus.records import Utterance, read_manifest
+from asr.curve import Options, joins_of, measure_curve
+from asr.errors import AsrError
+from asr.measured import Measured
+from asr.scoring.curve import Curve, Line, Point, curve_data, curve_text, plot_curve
+from asr.scoring.score import Counts
+
+BASE = [Utterance(f"u{i}", Path(f"u{i}.wav"), phones=("a", "b")) for i in range(7)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_length_holds_every_utterance_once(count: int) -> None:
+    joins = joins_of(BASE, count, same=False)
+    assert Counter(part.id for join in joins for part in join.parts) == Counter(u.id for u in BASE)
+    assert [len(join.parts) for join in joins[:-1]] == [count] * (len(joins) - 1)
+    assert [part.id for join in joins for part in join.parts] == [j.parts[0].id for j in joins_of(BASE, 1, same=False)]
+
+
+def test_the_same_joined_with_itself() -> None:
+    joins = joins_of(BASE, 3, same=True)
+    assert [[part.id for part in join.parts] for join in joins] == [[u.id] * 3 for u in BASE]
+
+
+def test_the_reference_of_a_join() -> None:
+    join = joins_of(BASE, 2, same=False)[0]
+    assert join.phones("") == ("a", "b", "a", "b")
+    assert join.phones("sil") == ("a", "b", "sil", "a", "b")
+
+
+# The stage, with a decoder that is a stand-in: it hears what is written beside each recording -------------------------
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_network, tiny_config) -> Path:
+    import torch
+
+    from asr.corpus.phones import PhoneSet
+    from asr.frontend.fbank import Normaliser
+    from asr.model.file import save_model
+    path = tmp_path / "m.asr"
+    save_model(path, tiny_network(), tiny_config(), PhoneSet.of([["a", "b", "c", "sil"]]),
+               Normaliser(torch.zeros(8), torch.ones(8)), {})
+    return path
+
+
+def perfect(heard: list[float], slow: float = 0.0):
+    """A decoder without errors, which notes how long the recordings are."""
+    def measure(model, inputs, out, overrides, *, device, timeout):
+        plain = "decode.window.enabled=false" in overrides
+        lengths = [soundfile.info(u.audio).duration for u in read_manifest(Path(inputs[0]))]
+        heard.extend(lengths)
+        rows = []
+        for utterance in read_manifest(Path(inputs[0])):
+            phones = measure.references[utterance.id]
+            rows.append({"id": utterance.id, "text": " ".join(phones[1:] if plain else phones), "score": 0,
+                         "health": {"monotonic": 1.0, "jumps_back": 0, "skipped": 0.5, "loops": int(plain),
+                                    "entropy": 1.0, "ended": "eos"}})
+        out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        wall = slow * max(lengths) if plain else 0.1
+        return Measured(sum(lengths), wall, 0.5, 100, 1_000_100, [])
+    measure.references = {}
+    return measure
+
+
+@pytest.mark.parametrize("gap_phone", [None, ""])
+def test_recordings_and_references_are_exact(gap_phone: str | None, model: Path, manifest, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[float] = []
+    fake = perfect(heard)
+    base = read_manifest(manifest("test", 6))
+    label = "sil" if gap_phone is None else ""
+    fake.references = {j.id: j.phones(label) for k in (1, 3) for j in joins_of(base, k, same=False)}
+    monkeypatch.setattr(stage, "measure", fake)
+    found = measure_curve(model, tmp_path / "test.jsonl", (), Options(joins=(1, 3), gap=0.25, gap_phone=gap_phone),
+                          tmp_path / "out")
+    speech = sum(soundfile.info(u.audio).duration for u in base)
+    assert sum(heard[:6]) == pytest.approx(speech)
+    assert sum(heard[6:]) == pytest.approx(speech + 4 * 0.25)
+    single, joined = found.lines[0].points
+    assert (single.counts.errors, joined.counts.errors) == (0, 0)
+    assert joined.counts.phones == single.counts.phones + 4 * bool(label)
+    assert found.gap_phone == label
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "as-configured-1.hyp.jsonl", "as-configured-3.hyp.jsonl", "curve.json", "curve.png", "curve.svg", "curve.txt"]
+
+
+def test_joined_samples_are_the_samples(model: Path, manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = read_manifest(manifest("test", 2))
+    sounds = {}
+
+    def measure(model, inputs, out, overrides, *, device, timeout):
+        for utterance in read_manifest(Path(inputs[0])):
+            sounds[utterance.id] = soundfile.read(utterance.audio, dtype="float32")[0]
+        raise AsrError("enough")
+    monkeypatch.setattr(stage, "measure", measure)
+    with pytest.raises(AsrError, match="enough"):
+        measure_curve(model, tmp_path / "test.jsonl", (), Options(joins=(2,), gap=0.1))
+    parts = {u.id: soundfile.read(u.audio, dtype="float32")[0] for u in base}
+    first, second = (part.id for part in joins_of(base, 2, same=False)[0].parts)
+    assert np.array_equal(sounds["join-2-0001"], np.concatenate([parts[first], np.zeros(1600), parts[second]]))
+
+
+def test_what_would_take_too_long_is_left_out(model: Path, manifest, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = perfect([], slow=10.0)
+    base = read_manifest(manifest("test", 6))
+    fake.references = {j.id: j.phones("") for k in (1, 2, 3, 6) for j in joins_of(base, k, same=False)}
+    monkeypatch.setattr(stage, "measure", fake)
+    options = Options(joins=(1, 2, 3, 6), gap_phone="", plain=True, budget=4.0)
+    windowed, plain = measure_curve(model, tmp_path / "test.jsonl", (), options).lines
+    assert [p.joins for p in windowed.points] == [1, 2, 3, 6]
+    assert [p.joins for p in plain.points] == [1]
+    assert plain.left_out == ("2 joins: would take some 8 s, more than --budget 4 s allows", "3, 6 joins: longer still")
+    assert plain.points[0].counts.deletions == 6
+    assert plain.points[0].poor == 6        # by its loops
+
+
+def test_a_join_needs_utterances(model: Path, manifest, tmp_path: Path) -> None:
+    manifest("test", 2)
+    with pytest.raises(AsrError, match=r"has 2 utterances, too few for 5 joins: .*--joins.*--same"):
+        measure_curve(model, tmp_path / "test.jsonl", (), Options(joins=(1, 5)))
+
+
+def test_a_gap_needs_a_phone_that_is_known(model: Path, manifest, tmp_path: Path) -> None:
+    manifest("test", 2)
+    with pytest.raises(AsrError, match="--gap-phone x: the model does not know this phone"):
+        measure_curve(model, tmp_path / "test.jsonl", (), Options(joins=(1,), gap_phone="x"))
+
+
+# The result -----------------------------------------------------------------------------------------------------------
+
+CURVE = Curve("m.asr", "test.jsonl", "plain", 20, 200, False, 0.05, "sil", (
+    Line("as configured", "beam 10", (
+        Point(1, 20, 50.0, Counts(200, 2, 4, 6), 1.0, 1.1, 40_000_000, 0, 1.0, 0, 0.0, 0),
+        Point(20, 1, 51.0, Counts(219, 2, 4, 6), 1.2, 1.3, 60_000_000, 1, 0.98, 2, 1.5, 0))),
+    Line("plain", "attention alone", (
+        Point(1, 20, 50.0, Counts(200, 200, 4, 16), 2.0, 2.2, 9_000_000, 3, 0.9, 4, 0.0, 1),),
+         ("20 joins: too long",))))
+
+TEXT = """\
+20 utterances of test.jsonl, joined with others, 0.05 s of silence labelled sil between two; protocol plain
+
+as configured: beam 10
+  joins  recordings  mean s     PER     sub     del     ins  x real time  peak MB  poor  loops  skipped s
+      1          20     2.5    6.00    3.00    2.00    1.00       0.0200       40     0      0        0.0
+     20           1    51.0    5.48    2.74    1.83    0.91       0.0235       60     1      2        1.5
+
+plain: attention alone
+  joins  recordings  mean s     PER     sub     del     ins  x real time  peak MB  poor  loops  skipped s
+      1          20     2.5  110.00    8.00    2.00  100.00       0.0400        9     3      4        0.0
+  left out: 20 joins: too long
+"""
+
+
+def test_the_table() -> None:
+    assert curve_text(CURVE) == TEXT
+
+
+def test_the_data() -> None:
+    data = json.loads(json.dumps(curve_data(CURVE)))
+    assert data["lines"][0]["points"][1] == {
+        "joins": 20, "recordings": 1, "speech": 51.0, "per": pytest.approx(5.479, abs=1e-3), "errors": 12,
+        "phones": 219, "insertions": 2, "deletions": 4, "substitutions": 6, "cpu": 1.2, "wall": 1.3,
+        "real_time": 0.02353, "memory": 60_000_000, "poor": 1, "monotonic": 0.98, "loops": 2, "skipped": 1.5,
+        "limits": 0}
+    assert data["lines"][1]["left_out"] == ["20 joins: too long"]
+
+
+@pytest.mark.parametrize(("ending", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_the_plot(ending: str, begin: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot_curve(CURVE, tmp_path / f"c.{ending}")
+    assert (tmp_path / f"c.{ending}").read_bytes().startswith(begin)

@@ -1,0 +1,98 @@
+"""`asr info`: what the header says, and the memory bound that follows from the config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command import asr
+
+from asr.config import Config, load_config, override_config
+from asr.corpus.phones import PhoneSet
+from asr.frontend.fbank import Normaliser
+from asr.info import look
+from asr.model.file import save_model
+from asr.search.bound import batch_bound, long_bound
+
+CONF = Path(__file__).parents[1] / "conf"
+MB = 1e6
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_network, tiny_config) -> Path:
+    path = tmp_path / "m.asr"
+    save_model(path, tiny_network(), tiny_config(), PhoneSet.of([["a", "b", "c", "sil"]]),
+               Normaliser(torch.zeros(8), torch.ones(8)), {"train": "train.jsonl", "dev_per": 12.5, "init": None})
+    return path
+
+
+def test_what_it_says(model: Path) -> None:
+    done = asr("info", model)
+    assert (done.code, done.err) == (0, "")
+    size = model.stat().st_size / MB
+    parameters = look(model).parameters
+    bound, batch = (round(b.total / MB) for b in (look(model).long, look(model).batch))
+    assert done.out.removeprefix(str(model)).lstrip() == f"""\
+{parameters:,} parameters, {size:.1f} MB
+features       8 mel bands, 16 kHz, a frame every 10 ms
+encoder        2 x LSTM of 6 in each direction, a frame every 20 ms (/2)
+attention      hybrid, softmax, 7 units, 3 filters of 5 taps
+decoder        LSTM of 6, update-look-generate, CTC branch
+phones         4: a b c sil
+train          train.jsonl
+dev per        12.5
+decoding       beam 10, CTC 0.3, window 0.5 s back, 1.2 s ahead
+memory         at most {bound} MB above the loaded model, however long a recording is (decode.long.road: spans)
+memory         at most {batch} MB for 16 utterances of 30 s together (decode.batch_size)
+"""
+
+
+def test_parameters_are_the_networks(model: Path, tiny_network) -> None:
+    assert look(model).parameters == tiny_network().parameters_count()
+
+
+def test_data(model: Path) -> None:
+    data = json.loads(asr("info", model, "-f", "json", "-o", "decode.beam=3").out)
+    assert data["phones"] == ["a", "b", "c", "sil"]
+    assert (data["frame"], data["encoder_frame"]) == (0.01, 0.02)
+    assert data["config"]["decode"]["beam"] == 3
+    assert data["memory"]["long"] < look(model).long.total
+    assert data["provenance"]["dev_per"] == 12.5
+
+
+def test_without_a_window_there_is_no_bound(model: Path) -> None:
+    plain = ["-o", "decode.window.enabled=false"]
+    done = asr("info", model, *plain)
+    assert "grows with the square of a recording's length: there is no window" in done.out
+    assert json.loads(asr("info", model, "-f", "json", *plain).out)["memory"]["long"] is None
+
+
+def test_no_model(tmp_path: Path) -> None:
+    done = asr("info", tmp_path / "no.asr")
+    assert done.code == 1
+    assert done.err.startswith(f"asr: {tmp_path / 'no.asr'}: ")
+    assert done.err.count("\n") == 1
+
+
+# The bound ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("key", ["decode.beam=20", "decode.long.block=16.0", "decode.long.margin=6.0",
+                                 "decode.window.ahead=4.0", "encoder.width=256", "attention.width=512",
+                                 "decode.long.batch=32"])
+def test_the_bound_grows_with_what_costs(key: str) -> None:
+    config = load_config(CONF / "espeak.yaml")
+    assert long_bound(override_config(config, [key]), 58).total > long_bound(config, 58).total
+
+
+def test_the_bound_knows_no_length() -> None:
+    config = load_config(CONF / "espeak.yaml")
+    assert long_bound(override_config(config, ["decode.long.after=3600.0"]), 58) == long_bound(config, 58)
+
+
+def test_utterances_together() -> None:
+    config = Config()
+    assert batch_bound(config, 58, 20.0).total > 1.8 * batch_bound(config, 58, 10.0).total
+    fewer = override_config(config, ["decode.batch_size=4"])
+    assert batch_bound(fewer, 58).total < batch_bound(config, 58).total / 3

@@ -1,0 +1,180 @@
+"""`asr decode` on long recordings, as its users run it: bounded memory, streams, silences, noise, what is cut off."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from command import asr
+
+from asr.config import override_config
+from asr.corpus.phones import PhoneSet
+from asr.corpus.records import Utterance, read_hypotheses
+from asr.decode import Tally, Transcriber
+from asr.frontend.fbank import Normaliser
+from asr.measured import measure
+from asr.model.file import load_model, save_model
+from asr.search.bound import long_bound
+
+RATE = 16000
+PHONES = ["a", "b", "c", "d", "e", "f"]
+SETTINGS = ["decode.window.back=0.1", "decode.window.ahead=0.24", "decode.eos_gate=0.3", "decode.beam=2",
+            "decode.fallback=false", "decode.long.after=5.0", "decode.long.span=6.0", "decode.long.block=2.0",
+            "decode.long.margin=0.4"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose location attention steps on four frames (80 ms) a phone, and whose other weights are random."""
+    from conftest import TINY
+
+    from asr.config import Config
+    from asr.model.recognizer import Recognizer
+    config = override_config(Config(), [*TINY, "attention.kind=location", "attention.filters=1", "attention.taps=9",
+                                        *SETTINGS])
+    torch.manual_seed(0)
+    network = Recognizer(config, 8, len(PHONES) + 1).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(3)
+        attention = network.decoder.attention
+        attention.filters.weight.zero_()
+        attention.filters.weight[0, 0, 0] = 1.0         # f_j = α_{j-4}
+        attention.location.weight.fill_(2.0)
+        attention.query.weight.zero_()
+        attention.energy.weight.fill_(2.0)
+    path = tmp_path_factory.mktemp("long") / "m.asr"
+    save_model(path, network, config, PhoneSet.of([PHONES]), Normaliser(torch.full((8,), 12.0), torch.full((8,), 4.0)),
+               {})
+    return path
+
+
+def bursts(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise in bursts of a tenth of a second, each of its own colour and loudness."""
+    rng = np.random.default_rng(seed)
+    sound = rng.standard_normal((round(seconds * 10), RATE // 10)).astype(np.float32)
+    tilt = rng.uniform(-0.9, 0.9, (len(sound), 1)).astype(np.float32)
+    sound[:, 1:] += tilt * sound[:, :-1]
+    return (sound * rng.uniform(0.01, 0.2, (len(sound), 1)).astype(np.float32)).ravel()
+
+
+def write(path: Path, sound: np.ndarray) -> Path:
+    soundfile.write(path, sound, RATE)
+    return path
+
+
+def decoded(*arguments: object, stdin: bytes = b"") -> list[dict]:
+    done = asr("decode", *arguments, stdin=stdin)
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def check(row: dict, seconds: float) -> None:
+    """The phones tile the recording, and there are some."""
+    assert row["duration"] == pytest.approx(seconds, abs=0.01)
+    times = [(p["start"], p["end"]) for p in row["phones"]]
+    assert times
+    assert times[0][0] >= 0
+    assert times[-1][1] <= seconds + 0.01
+    assert all(a[1] <= b[0] + 1e-6 and a[0] <= a[1] for a, b in itertools.pairwise(times))
+
+
+def test_half_an_hour_stays_below_the_bound(model: Path, tmp_path: Path) -> None:
+    """In a process of its own, by its own peak: what `asr info` promises holds, and is the same for five minutes."""
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", RATE, 1) as file:
+        for minute in range(30):
+            file.write(bursts(60, seed=minute))
+    write(tmp_path / "short.wav", bursts(300))
+    long = measure(model, [str(tmp_path / "long.wav")], tmp_path / "long.jsonl")
+    short = measure(model, [str(tmp_path / "short.wav")], tmp_path / "short.jsonl")
+    assert long is not None
+    assert short is not None
+    assert long.failures == []
+    assert long.speech == pytest.approx(1800)
+    bound = long_bound(load_model(model).config, len(PHONES) + 1).total
+    assert long.above < bound, f"{long.above / 1e6:.1f} MB above the model, the bound says {bound / 1e6:.1f}"
+    assert long.above < 1.1 * short.above + 6e6, f"{long.above / 1e6:.1f} MB, five minutes {short.above / 1e6:.1f}"
+    phones = len(read_hypotheses(tmp_path / "long.jsonl")[0].phones)
+    assert phones > 1800 * 5
+
+
+@pytest.mark.parametrize("road", ["spans", "stream"])
+def test_five_minutes_of_silence_in_the_middle(road: str, model: Path, tmp_path: Path) -> None:
+    sound = np.concatenate([bursts(8), np.zeros(300 * RATE, np.float32), bursts(8, seed=1)])
+    [row] = decoded(model, write(tmp_path / "x.wav", sound), "-o", f"decode.long.road={road}")
+    check(row, 316)
+    spoken = [p for p in row["phones"] if p["start"] > 308.5]
+    assert spoken, "nothing was heard behind the silence"
+    assert row["health"]["ended"] == "eos"
+
+
+def test_music(model: Path, tmp_path: Path) -> None:
+    """Chords that nobody speaks over are no reason to stop."""
+    time = np.arange(20 * RATE) / RATE
+    chord = sum(np.sin(2 * np.pi * pitch * time) for pitch in (220, 277.2, 329.6)) * (0.5 + 0.5 * np.sin(3 * time))
+    [row] = decoded(model, write(tmp_path / "x.wav", (0.1 * chord).astype(np.float32)))
+    check(row, 20)
+
+
+def test_two_channels_are_mixed(model: Path, tmp_path: Path) -> None:
+    sound = bursts(12)
+    [mono] = decoded(model, write(tmp_path / "x.wav", sound))
+    (tmp_path / "x.wav").unlink()
+    [stereo] = decoded(model, write(tmp_path / "x.wav", np.stack([sound, sound], axis=1)))
+    assert stereo == mono
+
+
+def test_a_tenth_of_a_second(model: Path, tmp_path: Path) -> None:
+    [row] = decoded(model, write(tmp_path / "x.wav", bursts(0.1)))
+    assert row["duration"] == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_no_samples(piped: bool, model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.wav", np.zeros(0, np.float32))
+    done = asr("decode", model, "-" if piped else path, stdin=path.read_bytes() if piped else b"")
+    assert (done.code, done.out) == (1, "")
+    assert "holds no samples: record it again or take it out" in done.err
+
+
+@pytest.mark.parametrize("road", ["spans", "stream"])
+def test_a_pipe_is_the_file(road: str, model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.wav", bursts(15))
+    [file] = decoded(model, path, "-o", f"decode.long.road={road}")
+    [pipe] = decoded(model, "-", "-o", f"decode.long.road={road}", stdin=path.read_bytes())
+    assert {**pipe, "id": "", "audio_filepath": ""} == {**file, "id": "", "audio_filepath": ""}
+
+
+def test_a_pipe_that_breaks_off(model: Path, tmp_path: Path) -> None:
+    """What was heard is written, the exit code tells."""
+    path = write(tmp_path / "x.wav", bursts(15))
+    done = asr("decode", model, "-", stdin=path.read_bytes()[:44 + 2 * 10 * RATE])
+    assert done.code == 1
+    assert "breaks off after 10.00 of 15.00 s" in done.err
+    check(json.loads(done.out), 10)
+
+
+@pytest.mark.parametrize("road", ["spans", "stream"])
+def test_what_is_heard_live_stays(road: str, model: Path, tmp_path: Path) -> None:
+    loaded = load_model(model)
+    settings = override_config(loaded.config, [f"decode.long.road={road}"]).decode
+    transcriber = Transcriber(loaded, settings, torch.device("cpu"))
+    sound = io.BytesIO()
+    soundfile.write(sound, bursts(40), RATE, format="WAV")
+    sound.seek(0)
+    live: list[str] = []
+    moments: list[float] = []
+
+    def hear(id: str, phones, seconds: float) -> None:
+        live.extend(p.phone for p in phones)
+        moments.append(seconds)
+    [final] = transcriber.long(Utterance("x", Path("-")), Tally(), sound, hear)
+    assert live == [p.phone for p in final.phones]
+    assert moments == sorted(moments)
+    assert moments[0] < 40, "nothing was given before the end"
