@@ -411,6 +411,67 @@ def align_command(context: click.Context, model: Path, manifests: tuple[str, ...
     context.exit(1 if tally.failures else 0)
 
 
+@cli.command()
+@click.argument("model", type=FILE)
+@click.argument("manifest", type=FILE)
+@click.option("--joins", default="1,2,5,10,20,50,100", show_default=True, metavar="K,K,…",
+              help="How many utterances are joined, from few to many.")
+@click.option("--same/--mixed", default=False, show_default=True, help="Join each with itself, or with others.")
+@click.option("--gap", type=click.FloatRange(0), default=0.05, show_default=True,
+              help="Seconds of silence between two.")
+@click.option("--gap-phone", metavar="PHONE", help="Its label, '' for none; else pau, sil or h#, if the model has it.")
+@click.option("--plain", is_flag=True, help="Decode without window, blocks, CTC and guards as well.")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), default=300.0, show_default=True,
+              help="Seconds that plain decoding of one length may take; longer ones are left out.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N utterances.")
+@click.option("--protocol", default="plain", show_default=True, metavar="NAME", help="As in `asr score`.")
+@click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
+              help="Of the table on standard output.")
+@click.option("--out", type=FILE, metavar="FOLDER", help="For curve.json, curve.png, curve.svg and the hypotheses.")
+@OVERRIDE
+@DEVICE
+def curve(model: Path, manifest: Path, joins: str, form: str, out: Path | None, limit: int | None,
+          overrides: tuple[str, ...], **asked: Any) -> None:
+    """Measure the phone error rate against length, on joins of a manifest's utterances.
+
+    \b
+      asr curve exp/run/model.asr test.jsonl --joins 1,5,20 --plain --out exp/curve
+    """
+    import json
+
+    from asr.curve import Options, measure_curve
+    from asr.scoring.curve import curve_data, curve_text
+    try:
+        counts = tuple(sorted({int(count) for count in joins.split(",")}))
+    except ValueError:
+        counts = ()
+    if not counts or counts[0] < 1:
+        raise click.BadParameter("expected numbers from 1 on between commas, like 1,5,20", param_hint="--joins")
+    found = measure_curve(model, manifest, overrides, Options(joins=counts, limit=limit or 0, **asked), out)
+    click.echo(json.dumps(curve_data(found), ensure_ascii=False, indent=1) if form == "json" else curve_text(found),
+               nl=form == "json")
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
+              help="How it is shown.")
+@OVERRIDE
+def info(model: Path, form: str, overrides: tuple[str, ...]) -> None:
+    """Tell what a model is: config, phones, where it comes from, and how much memory decoding takes at most.
+
+    \b
+      asr info exp/run/model.asr
+      asr info exp/run/model.asr -o decode.beam=1
+    """
+    import json
+
+    from asr.info import info_data, info_text, look
+    found = look(model, overrides)
+    click.echo(json.dumps(info_data(found), ensure_ascii=False, indent=1) if form == "json" else info_text(found),
+               nl=form == "json")
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of the user's are one line and exit 1, wrong use exits 2."""
     try:
