@@ -110,8 +110,8 @@ def _memory(info: Info) -> list[str]:
     else:
         lines.append(f"at most {info.long.total / MB:.0f} MB above the loaded model, however long a recording is "
                      f"(decode.long.road: {decode.long.road})")
-    lines.append(f"at most {info.batch.total / MB:.0f} MB for {decode.batch_size} utterances of {decode.long.after:g} s "
-                 "together (decode.batch_size)")
+    lines.append(f"at most {info.batch.total / MB:.0f} MB for {decode.batch_size} utterances of {decode.long.after:g} "
+                 "s together (decode.batch_size)")
     return lines
 
 
