@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from torch import Tensor
 from asr import config
 from asr.corpus.records import Hypothesis, TimedPhone, Utterance, read_manifest
 from asr.errors import AsrError
+from asr.formats.record import Record, write_failures
 from asr.formats.writers import write_hypotheses
 from asr.frontend.audio import stream_audio
 from asr.frontend.fbank import FrameStream, prepare_features
@@ -37,11 +38,12 @@ from asr.search.longform import LongSearch
 from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
 from asr.search.recording import Recording, hand_back
 from asr.search.spans import SpanSearch
-from asr.search.times import Evidence, method_of, place, tiled
+from asr.search.times import Evidence, method_of, place, tiled, unsmoothed
 from asr.training.distributed import pick_device
 
 AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
 AHEAD = 8           # batches of utterances that are sorted by length together
+NAMED = 20          # utterances that failed, named on standard error; a list beside the output names all
 HELD = 2            # times a batch of spans: the longest that evidence of times waits for the search
 
 
@@ -61,6 +63,7 @@ class Heard:
 
     seconds: float = 0.0
     broken: AsrError | None = None
+    silent: bool = True                 # every sample so far was the same
 
 
 Live = Callable[[str, Sequence[TimedPhone], float], None]     # id, phones that have settled, seconds heard so far
@@ -88,20 +91,25 @@ class Transcriber:
             return hypothesis
         raise AsrError(tally.failures[0][1])
 
-    def run(self, source: FeatureSource, tally: Tally, live: Live | None = None) -> Iterator[Hypothesis]:
-        """Hypotheses of all utterances that can be read, in order; `tally` counts what was done and what failed."""
+    def run(self, source: FeatureSource, tally: Tally, live: Live | None = None,
+            known: Mapping[str, Hypothesis] | None = None) -> Iterator[Hypothesis]:
+        """Hypotheses of all utterances that can be read, in order; `tally` counts what was done and what failed.
+
+        Those in `known`, by id, were found earlier and are given as they are.
+        """
+        known = known or {}
         waiting: list[int] = []
         for i, utterance in enumerate(source.utterances):
-            if self._is_long(source, i):
-                yield from self._batches(source, waiting, tally)
+            if utterance.id not in known and self._is_long(source, i):
+                yield from self._batches(source, waiting, tally, known)
                 waiting = []
                 yield from self.long(utterance, tally, live=live)
             else:
                 waiting.append(i)
                 if len(waiting) == AHEAD * self.settings.batch_size:
-                    yield from self._batches(source, waiting, tally)
+                    yield from self._batches(source, waiting, tally, known)
                     waiting = []
-        yield from self._batches(source, waiting, tally)
+        yield from self._batches(source, waiting, tally, known)
 
     def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
              live: Live | None = None) -> Iterator[Hypothesis]:
@@ -147,23 +155,30 @@ class Transcriber:
         try:
             for samples in pieces:
                 heard.seconds += len(samples) / rate
+                heard.silent = heard.silent and (not len(samples) or samples.min() == samples.max())
                 yield frames.push(samples).to(self.device)
         except AsrError as error:
             if not heard.seconds:
                 raise
             heard.broken = error
+        if heard.silent:
+            raise heard.broken or AsrError(f"{utterance.id}: is silent, every sample is the same: record it again or "
+                                           "take it out")
         yield frames.finish().to(self.device)
 
-    def _batches(self, source: FeatureSource, numbers: Sequence[int], tally: Tally) -> Iterator[Hypothesis]:
+    def _batches(self, source: FeatureSource, numbers: Sequence[int], tally: Tally,
+                 known: Mapping[str, Hypothesis]) -> Iterator[Hypothesis]:
         """Search short utterances, alike in length together; give them in the order of `numbers`."""
+        done = {i: known[source.utterances[i].id] for i in numbers if source.utterances[i].id in known}
         feats: dict[int, Tensor] = {}
         for i in numbers:
+            if i in done:
+                continue
             try:
                 feats[i] = self._features(source, i)
             except AsrError as error:
                 tally.failures.append((source.utterances[i].id, str(error)))
         by_length = sorted(feats, key=lambda i: len(feats[i]))
-        done: dict[int, Hypothesis] = {}
         for first in range(0, len(by_length), self.settings.batch_size):
             rows = by_length[first:first + self.settings.batch_size]
             batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
@@ -185,8 +200,9 @@ class Transcriber:
         found = search_memory(self.network, memory, self.settings)
         starts = self._starts(feats, frames, memory, found)
         for utterance, length, hypotheses, begun in zip(utterances, seconds, found, starts, strict=True):
-            yield hypothesis_of(utterance.id, hypotheses, self.model.phones, seconds=self.network.seconds,
-                                duration=length, starts=begun)
+            hypothesis = hypothesis_of(utterance.id, hypotheses, self.model.phones, seconds=self.network.seconds,
+                                       duration=length, starts=begun)
+            yield replace(hypothesis, phones=self._sure(hypothesis.phones))
 
     def _starts(self, feats: Tensor, frames: Tensor, memory: Memory,
                 found: Sequence[Sequence[Found]]) -> list[list[float] | None]:
@@ -223,8 +239,11 @@ class Transcriber:
 
     def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],
                seconds: float) -> tuple[TimedPhone, ...]:
-        return timed_phones(self.model.phones.decode(ids), foci, log_probs, seconds=self.network.seconds,
-                            duration=seconds)
+        return self._sure(timed_phones(self.model.phones.decode(ids), foci, log_probs, seconds=self.network.seconds,
+                                       duration=seconds))
+
+    def _sure(self, phones: Sequence[TimedPhone]) -> tuple[TimedPhone, ...]:
+        return unsmoothed(phones, self.model.config.train.label_smoothing, len(self.model.phones))
 
     def _counted(self, hypothesis: Hypothesis, seconds: float, tally: Tally) -> Hypothesis:
         tally.utterances += 1
@@ -276,27 +295,67 @@ def sources(inputs: Sequence[str], features: config.Features) -> Iterator[Featur
                         for file in files], features)
 
 
+def _check_ids(found: Sequence[FeatureSource]) -> None:
+    """Hypotheses are paired with references by id, so that two of one name would be worth nothing."""
+    seen: dict[str, Path] = {}
+    for utterance in (utterance for source in found for utterance in source.utterances):
+        if utterance.id in seen:
+            raise AsrError(f"{utterance.audio}: its id {utterance.id!r} is that of {seen[utterance.id]}: rename one, "
+                           "or decode them apart")
+        seen[utterance.id] = utterance.audio
+
+
 def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, formats: Sequence[str], out: Path | None,
-           device: str = "auto") -> Tally:
-    """Decode all inputs into the formats named; gives the tally."""
+           device: str = "auto", resume: bool = False) -> Tally:
+    """Decode all inputs into the formats named; gives the tally.
+
+    Args:
+        out: a file, or a folder; None for standard output.
+        resume: what an earlier call with the same model, settings and inputs found for `out` is not sought again.
+
+    Raises:
+        AsrError: an input is not there, or `out` cannot be written. What is wrong with one utterance is in the tally.
+    """
     transcriber = Transcriber(model, settings, pick_device(device))
     tally, started = Tally(), time.monotonic()
     live = _live_text if out is None and list(formats) == ["txt"] else None
     pictures = {"png": png_format(Gazer(model, settings))} if "png" in formats else None
+    opened = list(sources([name for name in inputs if name != "-"], transcriber.features))
+    _check_ids(opened)
+    record = Record(out, [model.header.sha256, settings.model_dump(), list(inputs)], resume=resume) if out else None
 
     def hypotheses() -> Iterator[Hypothesis]:
         if "-" in inputs:
             yield from transcriber.long(Utterance("stdin", Path("-")), tally, sys.stdin.buffer, live)
-        for source in sources([name for name in inputs if name != "-"], transcriber.features):
-            yield from transcriber.run(source, tally, live)
+        for source in opened:
+            yield from transcriber.run(source, tally, live, record.known if record else None)
 
-    write_hypotheses(hypotheses(), list(formats), out, pictures)
+    if record is None:
+        write_hypotheses(hypotheses(), list(formats), out, pictures)
+    else:
+        with record:
+            write_hypotheses(record.keep(hypotheses()), list(formats), out, pictures)
+            record.whole = not tally.failures
     taken = time.monotonic() - started
     print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "
           f"({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
-    for id, reason in tally.failures:
-        print(f"asr: {id}: {reason}", file=sys.stderr)
+    _tell(tally, opened, record, out)
     return tally
+
+
+def _tell(tally: Tally, opened: Sequence[FeatureSource], record: Record | None, out: Path | None) -> None:
+    """Say what was known already and what failed; beside `out`, a list of all that failed is left."""
+    if record is not None and record.known:
+        print(f"{len(record.known)} utterance(s) were done before", file=sys.stderr)
+    audio = {utterance.id: utterance.audio for source in opened for utterance in source.utterances}
+    listed = write_failures(out, tally.failures, audio) if out is not None else None
+    shown = tally.failures if listed is None else tally.failures[:NAMED]
+    for id, reason in shown:
+        named = reason.startswith(f"{id}:") or repr(id) in reason
+        print(f"asr: {reason}" if named else f"asr: {id}: {reason}", file=sys.stderr)
+    if len(shown) < len(tally.failures):
+        print(f"asr: and {len(tally.failures) - len(shown)} more, all {len(tally.failures)} with reasons in {listed}",
+              file=sys.stderr)
 
 
 def _live_text(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:

@@ -31,6 +31,7 @@ from asr.search.times import (
     place,
     stretches,
     tiled,
+    unsmoothed,
 )
 from asr.training.times import fit_times, frame_labels
 
@@ -142,6 +143,12 @@ def test_phones_tile_the_recording_whatever_the_starts() -> None:
         ("a", 0.0, 0.5, 0.5), ("b", 0.5, 0.5, 1.0), ("c", 0.5, 1.0, 0.0), ("d", 1.0, 1.0, 0.0)]
     assert tiled([], [], [], 1.0) == ()
     assert [(p.start, p.end) for p in tiled("a", [0.7], [1.0], 2.0)] == [(0.0, 2.0)]
+
+
+def test_confidences_are_what_label_smoothing_hides() -> None:
+    phones = tiled("abcd", [0, 0, 0, 0], [0.92, 0.02, 0.47, 1.0], 1.0)      # 1 - s + s / V and s / V are 1 and 0
+    assert [p.confidence for p in unsmoothed(phones, 0.1, 5)] == pytest.approx([1.0, 0.0, 0.5, 1.0])
+    assert unsmoothed(phones, 0.0, 5) == phones
 
 
 # The classifier -------------------------------------------------------------------------------------------------------
