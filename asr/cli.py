@@ -5,8 +5,13 @@ Heavy imports stay inside the commands, so that `asr --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -362,11 +367,12 @@ def _echo_lines(lines: Iterable[str]) -> None:
               type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi", "png"]),
               help="Of the output; may be given several times. png: a picture of the sound, attention and phones.")
 @click.option("--out", type=FILE, help="File, or folder for several formats; default: standard output.")
+@click.option("--resume", is_flag=True, help="With --out: do only what an earlier call of this command did not.")
 @OVERRIDE
 @DEVICE
 @click.pass_context
 def decode(ctx: click.Context, model: Path, inputs: tuple[str, ...], formats: tuple[str, ...], out: Path | None,
-           overrides: tuple[str, ...], device: str) -> None:
+           resume: bool, overrides: tuple[str, ...], device: str) -> None:
     """Transcribe audio of any length: files, folders, manifests, stores, or `-` for standard input.
 
     \b
@@ -376,9 +382,11 @@ def decode(ctx: click.Context, model: Path, inputs: tuple[str, ...], formats: tu
     from asr import decode as stage
     from asr.config import override_config
     from asr.model.file import load_model
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out: what was done is known by the record beside it")
     loaded = load_model(model)
     settings = override_config(loaded.config, overrides).decode
-    tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device)
+    tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device, resume=resume)
     ctx.exit(1 if tally.failures else 0)
 
 
@@ -472,16 +480,20 @@ def info(model: Path, form: str, overrides: tuple[str, ...]) -> None:
                nl=form == "json")
 
 
+AGAIN = "nothing half-written is left; give the same command again"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; errors of the user's are one line and exit 1, wrong use exits 2."""
+    """Run the command line; errors of the user's are one line and exit 1, wrong use exits 2, signals 128 and theirs."""
     try:
-        code = cli.main(args=arguments, prog_name="asr", standalone_mode=False)
+        with _told_to_stop():
+            code = cli.main(args=arguments, prog_name="asr", standalone_mode=False)
+            sys.stdout.flush()
     except AsrError as error:
-        click.echo(f"asr: {error}", err=True)
-        code = 1
+        code = _complain(str(error))
     except Stopped as error:
-        click.echo(f"asr: {error}", err=True)
-        code = error.code
+        code = _complain(str(error), error.code)
     except click.UsageError as error:
         error.show()
         code = 2
@@ -489,13 +501,49 @@ def main(arguments: list[str] | None = None) -> Any:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("asr: interrupted", err=True)
-        code = 130
+        code = _complain(f"interrupted: {AGAIN}", 130)
     except BrokenPipeError:             # the reader of our output went away: `asr … | head`
-        sys.stderr.close()
-        code = 1
+        code = _deafen()
     except MemoryError:
-        click.echo("asr: out of memory: make the batches smaller "
-                   "(-o train.batch_frames=…, -o decode.batch_size=…)", err=True)
-        code = 1
+        code = _complain("out of memory: make the batches smaller "
+                         "(-o train.batch_frames=…, -o decode.batch_size=…)")
+    except OSError as error:            # any other is a bug of ours
+        if error.errno not in FULL:
+            raise
+        code = _complain(f"{error.filename or 'standard output'}: cannot be written: {error.strerror}: make room and "
+                         "give the same command again")
+        _deafen()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int = 1) -> int:
+    click.echo(f"asr: {message}", err=True)
+    return code
+
+
+def _deafen() -> int:
+    """What is still buffered for standard output goes nowhere, or Python would try to write it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Ctrl-C and SIGTERM unwind, so that no part of a file stays; torchrun's ranks, which wait in C, just go."""
+    if "WORLD_SIZE" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        what = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
+        raise Stopped(number, f"{what}: {AGAIN}")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for number in before:                       # what `nohup` or a shell's background job ignores stays ignored
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

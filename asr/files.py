@@ -42,10 +42,13 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def locking(folder: Path) -> Iterator[None]:
     """Keep a folder for this process; the lock goes with the process, however it ends.
 
+    A folder that was not there before goes with the lock if nothing has been put in it.
+
     Raises:
         AsrError: another process is at work in the folder, naming it and its host; or the folder cannot be written.
     """
     path = Path(folder) / ".lock"
+    made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
@@ -56,6 +59,9 @@ def locking(folder: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if made:
+                with contextlib.suppress(OSError):      # it is not empty: something has been done
+                    path.parent.rmdir()
 
 
 def _locked(path: Path) -> IO[str]:

@@ -42,6 +42,7 @@ from asr.frontend.store import (
     plain_moments,
     read_shard,
     read_utterance,
+    refuse_silence,
     static_frames,
     write_shard,
 )
@@ -205,8 +206,7 @@ def _stored_frames(utterance: Utterance, stamp: tuple[int, int] | None, fbank: F
     """Static frames (T, S) float16 of an utterance, one array for each copy."""
     samples = read_utterance(utterance, fbank.features)
     where = f"{utterance.audio} (utterance {utterance.id!r})"
-    if samples.min() == samples.max():
-        raise AsrError(f"{where}: is silent, every sample is {samples[0]:g}: record it again or take it out")
+    refuse_silence(samples, where)
     rows = [static_frames(samples, fbank, speed).numpy().astype(np.float16) for speed in copies(fbank.features)]
     if not all(len(frames) for frames in rows):
         raise AsrError(f"{where}: lasts {1000 * len(samples) / fbank.features.rate:.1f} ms, less than one window of "
@@ -264,8 +264,9 @@ def _build_all(shards: Sequence[Shard], out: Path, features: Features, jobs: int
 
 
 def _start_worker(parent: int) -> None:
-    """One thread to compute with, no answer to Ctrl-C (the parent gives it), and no life without the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One thread to compute with, no answer to Ctrl-C or SIGTERM (the parent gives it), no life without the parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 
     def watch() -> None:

@@ -6,9 +6,10 @@ that is better), `epochs/` (the best few), `plots/`, and `last.pt`, from which `
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import json
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from asr.config import Config, Features, dump_config
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance
 from asr.errors import AsrError
-from asr.files import writing
+from asr.files import locking, writing
 from asr.frontend.batches import Loader
 from asr.frontend.fbank import Moments, Normaliser, feature_width
 from asr.frontend.store import FeatureSource, open_source
@@ -32,7 +33,7 @@ from asr.search.recognise import recognise
 from asr.training.checkpoint import load_run_state
 from asr.training.distributed import Processes, pick_device, processes
 from asr.training.init import carry_over
-from asr.training.journal import Journal
+from asr.training.journal import Journal, read_log
 from asr.training.loop import Trainer
 from asr.training.times import fit_times
 
@@ -92,11 +93,19 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
         Stopped: a signal arrived, the state is saved
     """
     where = pick_device(device)
-    with processes(where) as group:
+    with processes(where) as group, locking(run) if group.main else contextlib.nullcontext():
+        state, remark = _open_run(run, config, resume)
+        finished = _entries(run, "done") if state is not None and (run / "model.asr").exists() else []
+        if finished:
+            if group.main:
+                print(f"{run}: finished already, dev PER {finished[-1]['per']:.2f} %", file=sys.stderr)
+            return {key: value for key, value in finished[-1].items() if key != "event"}
         data = open_data(config, train_path, dev_path)
+        if group.main:
+            with writing(run / "config.yaml") as file:
+                file.write(dump_config(config))
         torch.manual_seed(config.train.seed)
         network = Recognizer(config, feature_width(config.features), len(data.phones)).to(where)
-        state, remark = _open_run(run, config, resume, group)
         journal = Journal(run, main=group.main, epochs=config.train.epochs,
                           progress=state["progress"] if state else None)
         if remark:
@@ -125,17 +134,14 @@ def open_data(config: Config, train_path: Path, dev_path: Path) -> Data:
     return Data(source, dev, phones, Normaliser.of(source.moments()))
 
 
-def _open_run(run: Path, config: Config, resume: bool, group: Processes) -> tuple[dict[str, Any] | None, str]:
-    """The state to go on from, if any; a new run's folder is made."""
+def _open_run(run: Path, config: Config, resume: bool) -> tuple[dict[str, Any] | None, str]:
+    """The state to go on from, if any, and a remark about it."""
     state, remark = load_run_state(run)
     if state is not None and not resume:
         raise AsrError(f"{run}: holds a run already: add --resume to go on with it, or name another --run")
     if state is not None and state["config"] != config.model_dump():
         raise AsrError(f"{run}: was begun with another config: {_difference(state['config'], config.model_dump())}; "
                        "use that, or name another --run")
-    if group.main:
-        with writing(run / "config.yaml") as file:
-            file.write(dump_config(config))
     return state, remark
 
 
@@ -168,9 +174,6 @@ class Session:
                           self.epoch_done)
         if state is not None:
             trainer.load_state(state)
-            if trainer.progress.done and (self.run / "model.asr").exists():
-                self.journal.say(f"{self.run}: finished already, dev PER {trainer.progress.best:.2f} %")
-                return {"per": trainer.progress.best}
         self.journal.say(f"{len(data.train.utterances):,} utterances to train on, {len(self.references):,} to measure "
                          f"by, {len(data.phones) - 1} phones, {self.network.parameters_count():,} weights, "
                          f"{self.group.world} process(es) on {self.group.device.type}")
@@ -204,7 +207,8 @@ class Session:
         """`epochs/NNN.asr` of the best few, and the best of them as `model.asr`."""
         folder = self.run / "epochs"
         self.save(folder / f"{epoch + 1:03d}.asr", {"epoch": epoch + 1, "dev_per": figures["per"]})
-        history = [entry for entry in _entries(self.run) if (folder / f"{entry['epoch'] + 1:03d}.asr").exists()]
+        history = [entry for entry in _entries(self.run, "epoch")
+                   if (folder / f"{entry['epoch'] + 1:03d}.asr").exists()]
         ranked = sorted(history, key=lambda entry: (entry["per"], entry["epoch"]))
         keep = max(1, self.config.train.average)
         for entry in ranked[keep:]:
@@ -253,10 +257,9 @@ class Session:
         save_model(path, self.network, self.config, self.data.phones, self.data.normaliser, provenance)
 
 
-def _entries(run: Path) -> list[dict[str, Any]]:
-    """The epochs in the log."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["event"] == "epoch"]
+def _entries(run: Path, event: str) -> list[dict[str, Any]]:
+    """What the log tells of epochs (`epoch`), or of the end (`done`)."""
+    return [entry for entry in read_log(run / "log.jsonl") if entry.get("event") == event]
 
 
 def read_names(path: Path) -> dict[str, str]:

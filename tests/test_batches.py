@@ -220,7 +220,8 @@ def test_masks_do_mask() -> None:
 
 def test_errors_name_the_utterance() -> None:
     none = "utterance 'u1': has no phones, and training needs some: transcribe it or take it out"
-    for phones, message in ((("a", "zz"), "utterance 'u1': unknown phone 'zz': the model knows a b pau"),
+    unknown = "utterance 'u1': unknown phone 'zz': map it or take it out, the model knows a b pau"
+    for phones, message in ((("a", "zz"), unknown),
                             ((), none), (None, none)):
         source = Toy([30, 40])
         source.utterances[1] = Utterance("u1", Path("none"), phones=phones)

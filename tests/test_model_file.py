@@ -56,6 +56,14 @@ def test_read_back_bit_for_bit(model: Path, tiny_network: Make, tiny_config: Cal
     assert torch.equal(found.network.encode(feats, frames).keys, network.encode(feats, frames).keys)
 
 
+def test_the_same_model_is_the_same_file(model: Path, tmp_path: Path, tiny_network: Make,
+                                         tiny_config: Callable[..., Config]) -> None:
+    for number in range(5):
+        again = tmp_path / f"{number}.asr"
+        save_model(again, tiny_network(), tiny_config(), PHONES, NORMALISER, {"dev_per": 4.5, "train": "größe"})
+        assert again.read_bytes() == model.read_bytes()
+
+
 def test_half(model: Path, tmp_path: Path, tiny_network: Make, tiny_config: Callable[..., Config]) -> None:
     network = tiny_network()
     save_model(tmp_path / "half.asr", network, tiny_config(), PHONES, NORMALISER, {}, half=True)

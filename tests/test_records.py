@@ -35,9 +35,10 @@ def complaint(text: str | bytes, tmp_path: Path, **how: bool) -> str:
 
 
 @pytest.mark.parametrize(("row", "message"), [
-    ("{", ":1: not JSON: Expecting property name enclosed in double quotes"),
+    ("{", ":1: not JSON: Expecting property name enclosed in double quotes: mend the line or take it out"),
     ("[1]", ':1: expected a JSON object, like {"id": …}'),
-    ("[" * 100_000, ":1: not JSON: maximum recursion depth exceeded while decoding a JSON array from a unicode string"),
+    ("[" * 100_000, ":1: not JSON: maximum recursion depth exceeded while decoding a JSON array from a unicode string: "
+                    "mend the line or take it out"),
     ('{"audio_filepath": "a"}', ":1: the row has no 'id': every row needs 'id' and 'audio_filepath'"),
     ('{"id": "a"}', ":1: the row has no 'audio_filepath': every row needs 'id' and 'audio_filepath'"),
     ('{"id": 3, "audio_filepath": "a"}', ":1: 'id' is 3: write it as text between quotes"),
@@ -56,7 +57,7 @@ def complaint(text: str | bytes, tmp_path: Path, **how: bool) -> str:
      ":1: 'duration' is True: it must be a number of seconds, 0 or more"),
     ('{"id": "a", "audio_filepath": "a", "duration": 0}',
      ":1: 'duration' of 'a' is 0 s: give the true duration or leave it out"),
-    (GOOD + "\n" + GOOD, ":3: id 'a' was used in line 1 already"),
+    (GOOD + "\n" + GOOD, ":3: id 'a' was used in line 1 already: rename or remove one"),
     ("\n \n", ": holds no utterance"),
     (GOOD.encode() + b"\xff", ":2: not UTF-8 text: invalid start byte"),
 ])
@@ -97,7 +98,7 @@ def test_each_row_goes_on_behind_a_bad_one(tmp_path: Path) -> None:
     rows = list(each_row(path))
     assert [number for number, _ in rows] == [1, 2, 3]
     assert rows[0][1] == Utterance("a", tmp_path / "a.wav")
-    assert str(rows[1][1]) == f"{path}:2: not JSON: Expecting value"
+    assert str(rows[1][1]) == f"{path}:2: not JSON: Expecting value: mend the line or take it out"
     assert str(rows[2][1]) == f"{path}:3: the row has no 'audio_filepath': every row needs 'id' and 'audio_filepath'"
     path.write_bytes(b"\xff")
     with pytest.raises(AsrError) as error:
@@ -160,7 +161,7 @@ def test_rows_that_are_no_hypothesis(row: str) -> None:
 def test_a_hypothesis_id_that_comes_twice() -> None:
     with pytest.raises(AsrError) as error:
         read_hypotheses(io.StringIO('{"id": "a", "text": ""}\n' * 2))
-    assert str(error.value) == "standard input:2: id 'a' was used in line 1 already"
+    assert str(error.value) == "standard input:2: id 'a' was used in line 1 already: rename or remove one"
 
 
 def test_a_hypothesis_that_was_never_found_is_valid_json() -> None:
@@ -179,11 +180,11 @@ def test_a_phone_set() -> None:
     assert phones.decode([3, 1]) == ["c", "a"]
     with pytest.raises(AsrError) as error:
         phones.encode(["a", "x"], "here")
-    assert str(error.value) == "here: unknown phone 'x': the model knows a b c"
+    assert str(error.value) == "here: unknown phone 'x': map it or take it out, the model knows a b c"
     with pytest.raises(AsrError) as error:
         PhoneSet([f"p{n}" for n in range(61)]).encode(["x"])
     assert str(error.value).endswith(" p59 …")
-    assert str(error.value).startswith("unknown phone 'x': the model knows p0 ")
+    assert str(error.value).startswith("unknown phone 'x': map it or take it out, the model knows p0 ")
 
 
 @pytest.mark.parametrize("phone", ["", "a b", "a\u2003", END])

@@ -221,7 +221,7 @@ def test_data_that_do_not_fit(quick: Callable, tiny_config: Configure, manifest:
     strange = manifest("strange", 1, text="a zz")
     with pytest.raises(AsrError) as error:
         open_data(config, tmp_path / "train.jsonl", strange)
-    assert complaint(error) == f"{strange}: strange-0: unknown phone 'zz': the model knows a b c"
+    assert complaint(error) == f"{strange}: strange-0: unknown phone 'zz': map it or take it out, the model knows a b c"
 
 
 def test_the_first_dev_utterances_alone_are_decoded(quick: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

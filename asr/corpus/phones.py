@@ -50,8 +50,8 @@ class PhoneSet:
             return [self._ids[phone] for phone in phones]
         except KeyError as error:
             place = f"{where}: " if where else ""
-            raise AsrError(f"{place}unknown phone {error.args[0]!r}: the model knows {' '.join(self.phones[:60])}"
-                           f"{' …' if len(self.phones) > 60 else ''}") from None
+            raise AsrError(f"{place}unknown phone {error.args[0]!r}: map it or take it out, the model knows "
+                           f"{' '.join(self.phones[:60])}{' …' if len(self.phones) > 60 else ''}") from None
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Phones of ids; `<eos>` has none and must not be among them."""

@@ -73,7 +73,8 @@ def read_manifest(path: Path, *, need_phones: bool = False) -> list[Utterance]:
         where = f"{path}:{number}"
         utterance = _utterance(row, where, path.parent)
         if utterance.id in seen:
-            raise AsrError(f"{where}: id {utterance.id!r} was used in line {seen[utterance.id]} already")
+            raise AsrError(f"{where}: id {utterance.id!r} was used in line {seen[utterance.id]} already: "
+                           "rename or remove one")
         if need_phones and not utterance.phones:
             state = "no 'text'" if utterance.phones is None else "an empty 'text'"
             raise AsrError(f"{where}: utterance {utterance.id!r} has {state}, but its phones are needed here: "
@@ -145,7 +146,8 @@ def read_hypotheses(source: Path | IO[str]) -> list[Hypothesis]:
         where = f"{name}:{number}"
         hypothesis = _hypothesis(row, where)
         if hypothesis.id in seen:
-            raise AsrError(f"{where}: id {hypothesis.id!r} was used in line {seen[hypothesis.id]} already")
+            raise AsrError(f"{where}: id {hypothesis.id!r} was used in line {seen[hypothesis.id]} already: "
+                           "rename or remove one")
         seen[hypothesis.id] = number
         hypotheses.append(hypothesis)
     return hypotheses
@@ -230,11 +232,12 @@ def _rows_of(file: Iterable[str | bytes], name: str) -> Iterator[tuple[int, dict
         for number, raw in enumerate(file, start=1):
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8") if isinstance(raw, bytes) else raw
             if line.strip():
-                row = json.loads(line)
+                row = json.loads(line.strip())
                 if not isinstance(row, dict):
                     raise AsrError(f"{name}:{number}: expected a JSON object, like {{\"id\": …}}")
                 yield number, row
     except UnicodeDecodeError as error:
         raise AsrError(f"{name}:{number}: not UTF-8 text: {error.reason}") from error
     except (ValueError, RecursionError) as error:
-        raise AsrError(f"{name}:{number}: not JSON: {getattr(error, 'msg', error)}") from error
+        reason = str(getattr(error, "msg", error)).removesuffix(" at")
+        raise AsrError(f"{name}:{number}: not JSON: {reason}: mend the line or take it out") from error

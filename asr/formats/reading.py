@@ -62,7 +62,7 @@ def kind_of(source: str, text: str) -> str:
     first = next((line.strip() for line in text.split("\n") if line.strip()), "")
     if first == "{":
         return "score"
-    if first.startswith("{"):
+    if first.startswith("{") or (first and ending == "jsonl"):
         return "manifest" if '"audio_filepath"' in first and '"score"' not in first else "jsonl"
     if "ooTextFile" in first:
         return "textgrid"

@@ -297,7 +297,8 @@ class _Recorder:
 
 def _check(rate: int, channels: int, name: str) -> None:
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise AsrError(f"{name}: its sample rate is {rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+        raise AsrError(f"{name}: its sample rate is {rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE} Hz: "
+                       "get a better copy or take it out")
     if not 1 <= channels <= MOST_CHANNELS:
         raise AsrError(f"{name}: its header promises {channels} channels: that cannot be")
 
@@ -363,5 +364,6 @@ def _one_channel(block: np.ndarray, channel: Channel, where: str) -> np.ndarray:
     if not np.dot(mono, mono) < LOUDEST:        # NaN as well; one product sees what three comparisons would
         bad = int(np.count_nonzero(~(np.abs(mono) < LOUDEST)))
         if bad:
-            raise AsrError(f"{where}: {bad} sample{'s are' if bad > 1 else ' is'} NaN or infinite: the file is damaged")
+            raise AsrError(f"{where}: {bad} sample{'s are' if bad > 1 else ' is'} NaN or infinite: "
+                           "get it again or take it out")
     return mono

@@ -74,7 +74,10 @@ class OnTheFly:
 
     def static(self, i: int, speed: float = 1.0) -> Tensor:
         """Frames of utterance i: (T, S) float32."""
-        return static_frames(read_utterance(self.utterances[i], self.features), self.fbank, speed)
+        utterance = self.utterances[i]
+        samples = read_utterance(utterance, self.features)
+        refuse_silence(samples, f"{utterance.audio} (utterance {utterance.id!r})")
+        return static_frames(samples, self.fbank, speed)
 
     def moments(self) -> Moments:
         """Moments of static frames and deltas over all utterances, which means reading them all."""
@@ -194,6 +197,16 @@ def read_utterance(utterance: Utterance, features: Features) -> np.ndarray:
     """Samples of an utterance at the features' rate: (N,) float32."""
     return read_audio(utterance.audio, rate=features.rate, channel=features.channel, offset=utterance.offset,
                       duration=utterance.duration, id=utterance.id)
+
+
+def refuse_silence(samples: np.ndarray, where: str) -> None:
+    """No model learns from a recording of nothing, and what one hears in it was never said.
+
+    Raises:
+        AsrError: every sample is the same.
+    """
+    if samples.min() == samples.max():
+        raise AsrError(f"{where}: is silent, every sample is {samples[0]:g}: record it again or take it out")
 
 
 def static_frames(samples: np.ndarray, fbank: Fbank, speed: float = 1.0) -> Tensor:

@@ -108,7 +108,16 @@ def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet
                 "provenance": json.dumps(dict(provenance), ensure_ascii=False)}
     metadata["sha256"] = _digest(tensors, metadata)
     with writing(Path(path), "wb") as file:
-        file.write(save(tensors, metadata))
+        file.write(_ordered(save(tensors, metadata)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with its header's keys sorted: safetensors leaves the metadata in an order of chance."""
+    size = int.from_bytes(data[:8], "little")
+    tree = json.loads(data[8:8 + size])
+    header = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)         # the tensors begin at a multiple of eight bytes
+    return b"".join([len(header).to_bytes(8, "little"), header, memoryview(data)[8 + size:]])
 
 
 def load_model(path: Path, device: str = "cpu") -> Model:
