@@ -161,10 +161,28 @@ def test_the_end_waits_until_the_window_reaches_it() -> None:
 def test_frames_outside_the_utterance_are_a_certain_blank() -> None:
     log_probs = torch.randn(1, 4, V).log_softmax(2)
     frames = ctc.frames_of(log_probs, torch.tensor([3]), torch.tensor([[-1]]), 6)
-    assert frames.dtype == torch.float64
-    torch.testing.assert_close(frames[0, 0, 1:4], log_probs[0, :3].double())
+    zero = torch.tensor([[0]])
+    seen = torch.stack([frames.of(zero, zero + id)[0, 0] for id in range(V)], dim=1)       # (W, V)
+    assert seen.dtype == torch.float64
+    torch.testing.assert_close(seen[1:4], log_probs[0, :3].double())
     for outside in (0, 4, 5):
-        assert frames[0, 0, outside].tolist() == [0.0] + [ctc.NEVER] * (V - 1)
+        assert seen[outside].tolist() == [0.0] + [ctc.NEVER] * (V - 1)
+
+
+def test_windows_of_one_utterance_are_each_its_own() -> None:
+    torch.manual_seed(4)
+    log_probs = torch.randn(2, 9, V).log_softmax(2)
+    firsts = torch.tensor([[2, 0, 4], [-1, 3, 3]])
+    frames = ctc.frames_of(log_probs, torch.tensor([9, 7]), firsts, 4)
+    ids = torch.tensor([[1, 2, 3], [0, 1, 2]])
+    found = frames.of(frames.every, ids)
+    for b in range(2):
+        for k in range(3):
+            for j in range(4):
+                t, id = int(firsts[b, k]) + j, int(ids[b, k])
+                inside = 0 <= t < (9, 7)[b]
+                outside = 0.0 if id == 0 else ctc.NEVER
+                assert float(found[b, k, j]) == (float(log_probs[b, t, id]) if inside else outside)
 
 
 def test_long_recordings_do_not_drown_in_rounding() -> None:

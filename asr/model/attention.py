@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from asr import config
+from asr.model import glimpse
 from asr.model.encoder import mask_of
 
 
@@ -127,6 +128,10 @@ class Attention(nn.Module):
             weights = self._weights(query, keys, mask, gaze.weights, aids)          # (B, K, S)
             return torch.bmm(weights.to(memory.values.dtype), memory.values), Gaze(weights, None)
         first, frames, mask = in_window(gaze, memory, aids.window)                  # (B, K), (B, K, W), (B, K, W)
+        if not torch.is_grad_enabled():
+            energies = glimpse.energies(self, query, memory, frames, shifted(gaze, first, aids.window.width))
+            weights = self._normalise(energies, mask, aids)
+            return glimpse.context(memory, weights, first), Gaze(weights, first)
         rows = torch.arange(len(frames), device=frames.device).view(-1, 1, 1)
         weights = self._weights(query, memory.keys[rows, frames], mask, shifted(gaze, first, aids.window.width), aids)
         context = (weights.to(memory.values.dtype).unsqueeze(2) @ memory.values[rows, frames]).squeeze(2)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.attention import Attention, Memory
+from asr.model.glimpse import bands
 
 if TYPE_CHECKING:
     from asr.model.decoder import Cell, Decoder
@@ -81,10 +82,8 @@ def _location(attention: Attention, S: int) -> tuple[Tensor, Tensor]:
         return attention.bias.new_zeros(S, 4 * S), attention.bias.new_zeros(4, len(attention.bias))
     filters = attention.filters.weight.squeeze(1)                       # (filters, r)
     more = 4 - len(filters) % 4
-    side = S - 1 - filters.size(1) // 2                                 # α_i counts for f_j by F[i - j + r // 2]
-    padded = nn.functional.pad(filters, (side, side, 0, more))          # (C, 2 S - 1), column i - j + S - 1
-    bands = padded.unfold(1, S, 1).flip(1).permute(2, 1, 0)             # (i, j, C)
-    return bands.reshape(S, -1), nn.functional.pad(2 * attention.location.weight.t(), (0, 0, 0, more))
+    return (bands(nn.functional.pad(filters, (0, 0, 0, more)), S),
+            nn.functional.pad(2 * attention.location.weight.t(), (0, 0, 0, more)))
 
 
 def _energy(attention: Attention, memory: Memory) -> tuple[Tensor, Tensor]:

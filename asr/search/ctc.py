@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 NEVER = -1e30       # log 0, but safe to subtract from itself
 
@@ -35,40 +36,64 @@ class Forward:
 
 
 @dataclass(frozen=True)
-class Extended:
-    """Forward variables of prefixes extended by candidates, not yet chosen among."""
+class Frames:
+    """Log probabilities in the windows of all hypotheses; those of one utterance lie close together and share them."""
 
-    label: Tensor       # (B, K, C, W + 1)
-    blank: Tensor       # (B, K, C, W + 1)
+    log_probs: Tensor   # (B, W', V) float64, from the first frame of any of an utterance's windows to the last
+    probs: Tensor       # (B, W', V) float64, their exponentials
+    column: Tensor      # (B, K, W) place of each hypothesis's frames in them
+
+    def of(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """(B', K', W) log probabilities, of an id each, for the hypotheses numbered b·K + k; `rows`, `ids` (B', K')."""
+        K = self.column.size(1)
+        place = self.column.flatten(0, 1)[rows] + (rows // K * self.log_probs.size(1)).unsqueeze(2)
+        return self.log_probs.flatten().take(place * self.log_probs.size(2) + ids.unsqueeze(2))
+
+    @property
+    def every(self) -> Tensor:
+        """(B, K), the numbers of all hypotheses."""
+        B, K, _ = self.column.shape
+        return torch.arange(B * K, device=self.column.device).view(B, K)
+
+
+@dataclass(frozen=True)
+class Extended:
+    """Prefixes and how probable they become by each candidate; their variables wait until one is chosen."""
+
     gain: Tensor        # (B, K, C) log ψ(g·c) - log ψ(g)
     candidates: Tensor  # (B, K, C) ids
-    first: Tensor       # (B, K)
+    forward: Forward
+    frames: Frames
+    last: Tensor        # (B, K)
 
 
-def frames_of(log_probs: Tensor, lengths: Tensor, first: Tensor, width: int) -> Tensor:
-    """The window's frames of each hypothesis: (B, S, V), (B,), (B, K) → (B, K, W, V), float64.
+def frames_of(log_probs: Tensor, lengths: Tensor, first: Tensor, width: int) -> Frames:
+    """The windows of `width` frames from `first` on: (B, S, V), (B,), (B, K).
 
     Frames outside the utterance hold a certain blank, so that the last column tells how a hypothesis would end.
     """
-    frame = first.unsqueeze(2) + torch.arange(width, device=first.device)               # (B, K, W)
-    outside = (frame < 0) | (frame >= lengths.view(-1, 1, 1))
-    rows = torch.arange(len(lengths), device=first.device).view(-1, 1, 1)
+    begin = first.amin(1, keepdim=True)                                                 # (B, 1)
+    column = torch.arange(width, device=first.device) + (first - begin).unsqueeze(2)    # (B, K, W)
+    frame = begin + torch.arange(int(column[:, :, -1].max()) + 1, device=first.device)  # (B, W')
+    outside = ((frame < 0) | (frame >= lengths.unsqueeze(1))).unsqueeze(2)
+    rows = torch.arange(len(lengths), device=first.device).unsqueeze(1)
     found = log_probs[rows, frame.clamp(0, log_probs.size(1) - 1)].double()
-    certain = torch.full_like(found[0, 0, 0], NEVER)
+    certain = torch.full_like(found[0, 0], NEVER)
     certain[0] = 0.0
-    return torch.where(outside.unsqueeze(3), certain, found)
+    found = torch.where(outside, certain, found)
+    return Frames(found, found.exp(), column)
 
 
-def start_forward(frames: Tensor, first: Tensor) -> Forward:
-    """The empty prefix: blanks alone. `frames` (B, K, W, V) of `frames_of`, which begin at frame 0 or before."""
-    blank = torch.nn.functional.pad(frames[..., 0].cumsum(2), (1, 0))
+def start_forward(frames: Frames, first: Tensor) -> Forward:
+    """The empty prefix: blanks alone. `frames` begin at frame 0 or before."""
+    blank = pad(frames.of(frames.every, torch.zeros_like(first)).cumsum(2), (1, 0))
     return Forward(torch.full_like(blank, NEVER), blank, first)
 
 
-def moved_to(forward: Forward, first: Tensor, frames: Tensor, last: Tensor) -> Forward:
-    """The variables over a new window: `frames` (B, K, W, V) from `first`; `last` (B, K) is each prefix's last id."""
+def moved_to(forward: Forward, first: Tensor, frames: Frames, last: Tensor) -> Forward:
+    """The variables over a new window: `frames` from `first` on; `last` (B, K) is each prefix's last id."""
     columns = forward.label.size(2)
-    width = frames.size(2) + 1
+    width = frames.column.size(2) + 1
     if columns == width and torch.equal(first, forward.first):
         return forward
     shift = (first - forward.first).unsqueeze(2)
@@ -79,39 +104,32 @@ def moved_to(forward: Forward, first: Tensor, frames: Tensor, last: Tensor) -> F
     if not bool(behind.any()):
         return Forward(label, blank, first)
     # Behind the old window the prefix goes on: its label held, or blanks after either.
-    step_label = torch.nn.functional.pad(frames.gather(3, last[:, :, None, None].expand(-1, -1, frames.size(2), 1))
-                                         .squeeze(3), (1, 0)).masked_fill(~behind, 0.0).cumsum(2)
-    step_blank = torch.nn.functional.pad(frames[..., 0], (1, 0)).masked_fill(~behind, 0.0).cumsum(2)
+    spoken, silent = frames.of(frames.every, last), frames.of(frames.every, torch.zeros_like(last))
+    step_label = pad(spoken, (1, 0)).masked_fill(~behind, 0.0).cumsum(2)
+    step_blank = pad(silent, (1, 0)).masked_fill(~behind, 0.0).cumsum(2)
     held = torch.where(behind, label + step_label, label)
-    entering = torch.where(behind, torch.nn.functional.pad(held, (1, 0))[..., :-1] - step_blank.roll(1, 2), NEVER)
+    entering = torch.where(behind, pad(held, (1, 0))[..., :-1] - step_blank.roll(1, 2), NEVER)
     entering[..., 0] = NEVER
     gone = torch.where(behind, step_blank + torch.logaddexp(blank, entering.logcumsumexp(2)), blank)
     return Forward(held, gone, first)
 
 
-def extend(forward: Forward, frames: Tensor, last: Tensor, candidates: Tensor) -> Extended:
-    """All candidates of all prefixes at once.
+def extend(forward: Forward, frames: Frames, last: Tensor, candidates: Tensor) -> Extended:
+    """What each candidate would add to each prefix: ψ(g·c) = Σ_t φ_t p_t(c), for all ids as one product.
 
     Args:
-        frames: (B, K, W, V) log probabilities of the forward's window
+        frames: of the forward's window
         last: (B, K) last id of each prefix, 0 for the empty one
         candidates: (B, K, C) ids to extend by, none of them 0
     """
-    spoken = frames.gather(3, candidates.unsqueeze(2).expand(-1, -1, frames.size(2), -1)).transpose(2, 3)  # (B,K,C,W)
-    spoken = spoken.clamp(min=-1e4)                                                    # NEVER would drown the products
-    silent = frames[..., 0].clamp(min=-1e4).unsqueeze(2)                               # (B, K, 1, W)
-    both = torch.logaddexp(forward.blank, forward.label)[..., :-1].unsqueeze(2)
-    repeated = (candidates == last.unsqueeze(2)).unsqueeze(3)
-    inflow = torch.where(repeated, forward.blank[..., :-1].unsqueeze(2), both) + spoken      # φ_t p_t(c)
-    gain = inflow.logsumexp(3)
-    run = spoken.cumsum(3)
-    label = run + (inflow - run).logcumsumexp(3)
-    rest = silent.cumsum(3)
-    blank = rest + (torch.nn.functional.pad((label - rest)[..., :-1], (1, 0), value=NEVER)).logcumsumexp(3)
-    scale = gain.clamp(min=NEVER / 2).unsqueeze(3)
-    def column(x: Tensor) -> Tensor:
-        return torch.nn.functional.pad((x - scale).clamp(min=NEVER), (1, 0), value=NEVER)
-    return Extended(column(label), column(blank), gain, candidates, forward.first)
+    B, K = last.shape
+    both = torch.logaddexp(forward.blank, forward.label)[..., :-1]                      # log φ of a new label
+    scale = both.amax(2, keepdim=True)
+    inflow = both.new_zeros(B, K, frames.probs.size(1)).scatter_(2, frames.column, (both - scale).exp())
+    gain = torch.bmm(inflow, frames.probs)                                              # (B, K, V)
+    again = (forward.blank[..., :-1] - scale + frames.of(frames.every, last)).exp().sum(2, keepdim=True)
+    gain = gain.scatter_(2, last.unsqueeze(2), again).gather(2, candidates)             # a label repeated: over a blank
+    return Extended((scale + gain.log()).clamp(min=NEVER), candidates, forward, frames, last)
 
 
 def end_gain(forward: Forward, lengths: Tensor) -> Tensor:
@@ -123,7 +141,21 @@ def end_gain(forward: Forward, lengths: Tensor) -> Tensor:
 
 def choose(extended: Extended, rows: Tensor, ids: Tensor) -> Forward:
     """The variables of the hypotheses numbered b·K + k in `rows` (B', K'), each extended by its id."""
-    candidates = extended.candidates.flatten(0, 1)[rows]                                # (B', K', C)
-    place = (candidates == ids.unsqueeze(2)).long().argmax(2)
-    return Forward(extended.label.flatten(0, 1)[rows, place], extended.blank.flatten(0, 1)[rows, place],
-                   extended.first.flatten()[rows])
+    forward, frames = picked(extended.forward, rows), extended.frames
+    place = (extended.candidates.flatten(0, 1)[rows] == ids.unsqueeze(2)).long().argmax(2, keepdim=True)
+    gain = extended.gain.flatten(0, 1)[rows].gather(2, place)                           # (B', K', 1)
+    spoken = frames.of(rows, ids).clamp(min=-1e4)                                       # NEVER would drown the sums
+    silent = frames.of(rows, torch.zeros_like(ids)).clamp(min=-1e4)
+    repeated = (ids == extended.last.flatten()[rows]).unsqueeze(2)
+    inflow = torch.where(repeated, forward.blank, torch.logaddexp(forward.blank, forward.label))[..., :-1] + spoken
+    run, rest = spoken.cumsum(2), silent.cumsum(2)
+    label = run + (inflow - run).logcumsumexp(2)
+    blank = rest + pad((label - rest)[..., :-1], (1, 0), value=NEVER).logcumsumexp(2)
+    scale = gain.clamp(min=NEVER / 2)
+    return Forward(pad((label - scale).clamp(min=NEVER), (1, 0), value=NEVER),
+                   pad((blank - scale).clamp(min=NEVER), (1, 0), value=NEVER), forward.first)
+
+
+def picked(forward: Forward, rows: Tensor) -> Forward:
+    """The variables of the hypotheses numbered b·K + k in `rows` (B', K')."""
+    return Forward(forward.label.flatten(0, 1)[rows], forward.blank.flatten(0, 1)[rows], forward.first.flatten()[rows])

@@ -84,8 +84,7 @@ class AttentionStepper:
         if state.pending is not None:
             forward = ctc.choose(state.pending, rows, ids)
         elif forward is not None:
-            forward = ctc.Forward(forward.label.flatten(0, 1)[rows], forward.blank.flatten(0, 1)[rows],
-                                  forward.first.flatten()[rows])
+            forward = ctc.picked(forward, rows)
         picked = state.decoder.pick(rows)
         if picked.gaze.first is None and picked.gaze.weights.size(2) > memory.values.size(1):
             gaze = picked.gaze._replace(weights=picked.gaze.weights[..., :memory.values.size(1)])
