@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asr import config
 from asr.corpus.records import Hypothesis, Utterance
-from asr.decode import Heard, Live, Tally, Transcriber, sources, with_origin
+from asr.decode import Heard, Live, Tally, Transcriber, check_ids, sources, with_origin
 from asr.errors import AsrError
 from asr.formats.writers import write_hypotheses
 from asr.model.file import Model
@@ -113,15 +113,18 @@ def align(model: Model, manifests: Sequence[str], settings: config.Decode, *, fo
     """Align all utterances of manifests into the formats named; gives the tally.
 
     Raises:
-        AsrError: a manifest cannot be read, or the model lacks what `settings.times` asks for.
+        AsrError: a manifest cannot be read, an id is used twice, or the model lacks what `settings.times` asks for.
     """
     aligner = Aligner(model, settings, pick_device(device))
     tally, started = Tally(), time.monotonic()
-    write_hypotheses((hypothesis for source in sources(manifests, aligner.features)
+    opened = list(sources(manifests, aligner.features))
+    check_ids(opened)
+    write_hypotheses((hypothesis for source in opened
                       for hypothesis in aligner.run(source, tally)), list(formats), out)
     taken = time.monotonic() - started
     print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "
           f"{taken:.1f} s ({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
     for id, reason in tally.failures:
-        print(f"asr: {id}: {reason}", file=sys.stderr)
+        named = reason.startswith(f"{id}:") or repr(id) in reason
+        print(f"asr: {reason}" if named else f"asr: {id}: {reason}", file=sys.stderr)
     return tally

@@ -295,7 +295,7 @@ def sources(inputs: Sequence[str], features: config.Features) -> Iterator[Featur
                         for file in files], features)
 
 
-def _check_ids(found: Sequence[FeatureSource]) -> None:
+def check_ids(found: Sequence[FeatureSource]) -> None:
     """Hypotheses are paired with references by id, so that two of one name would be worth nothing."""
     seen: dict[str, Path] = {}
     for utterance in (utterance for source in found for utterance in source.utterances):
@@ -321,7 +321,7 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     live = _live_text if out is None and list(formats) == ["txt"] else None
     pictures = {"png": png_format(Gazer(model, settings))} if "png" in formats else None
     opened = list(sources([name for name in inputs if name != "-"], transcriber.features))
-    _check_ids(opened)
+    check_ids(opened)
     record = Record(out, [model.header.sha256, settings.model_dump(), list(inputs)], resume=resume) if out else None
 
     def hypotheses() -> Iterator[Hypothesis]:
