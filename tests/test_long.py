@@ -99,9 +99,10 @@ def test_half_an_hour_stays_below_the_bound(model: Path, tmp_path: Path) -> None
     assert long.speech == pytest.approx(1800)
     bound = long_bound(load_model(model).config, len(PHONES) + 1).total
     assert long.above < bound, f"{long.above / 1e6:.1f} MB above the model, the bound says {bound / 1e6:.1f}"
-    assert long.above < 1.1 * short.above + 6e6, f"{long.above / 1e6:.1f} MB, five minutes {short.above / 1e6:.1f}"
     phones = len(read_hypotheses(tmp_path / "long.jsonl")[0].phones)
     assert phones > 1800 * 5
+    most = 1.1 * short.above + 400 * phones     # the transcript itself is written whole
+    assert long.above < most, f"{long.above / 1e6:.1f} MB above the model, five minutes {short.above / 1e6:.1f}"
 
 
 @pytest.mark.parametrize("road", ["spans", "stream"])
@@ -163,7 +164,7 @@ def test_a_pipe_that_breaks_off(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("road", ["spans", "stream"])
 def test_what_is_heard_live_stays(road: str, model: Path, tmp_path: Path) -> None:
     loaded = load_model(model)
-    settings = override_config(loaded.config, [f"decode.long.road={road}"]).decode
+    settings = override_config(loaded.config, [f"decode.long.road={road}", "decode.long.batch=2"]).decode
     transcriber = Transcriber(loaded, settings, torch.device("cpu"))
     sound = io.BytesIO()
     soundfile.write(sound, bursts(40), RATE, format="WAV")

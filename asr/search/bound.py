@@ -117,7 +117,7 @@ def _search(config: Config, phones: int, batch: int, said: float, S: int = 0) ->
     W = S
     if decode.window.enabled:
         W = round(decode.window.back / seconds) + 1 + round(decode.window.ahead / seconds)
-    each = FLOAT * W * (COPIES_KEYS * A + config.attention.filters + D)
+    each: float = FLOAT * W * (COPIES_KEYS * A + config.attention.filters + D)
     if config.train.ctc_weight and decode.ctc_weight:
         each += DOUBLE * W * (COPIES_CTC * phones + COPIES_EXTENDED * (decode.beam + MORE_CANDIDATES))
     each += 2 * said * (DOUBLE + 3 * FLOAT)
