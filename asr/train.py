@@ -128,7 +128,8 @@ def open_data(config: Config, train_path: Path, dev_path: Path) -> Data:
         if silent:
             raise AsrError(f"{path}: utterance {silent[0]!r} has no phones ({len(silent)} such in all): "
                            "transcribe it or take its row out")
-    phones = PhoneSet.of(u.phones or () for u in source.utterances)
+    kept = dev.utterances if config.train.unseen == "keep" else []
+    phones = PhoneSet.of(u.phones or () for u in [*source.utterances, *kept])
     for utterance in dev.utterances:
         phones.encode(utterance.phones or (), f"{dev_path}: {utterance.id}")
     return Data(source, dev, phones, Normaliser.of(source.moments()))
