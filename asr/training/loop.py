@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +27,12 @@ from asr.training import optim
 from asr.training.checkpoint import save_run_state
 from asr.training.distributed import Processes
 from asr.training.journal import Journal
+from asr.training.memory import is_out_of_memory, split
+from asr.training.warnings import warnings_of
 
 LOG_EVERY = 20      # updates between two lines of log.jsonl
-FIGURES = ("loss", "ctc", "attention", "accuracy")      # of an update: means over the phones of all ranks
+FIGURES = ("loss", "ctc", "attention", "accuracy", "diagonal")  # of an update: means over the phones of all ranks
+NEAR = 0.2          # of an utterance's length: how far from the diagonal a step may look and still count as near it
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Progress:
     done: bool = False
     counted: int = 0            # updates of this epoch whose figures are in `sums`
     sums: dict[str, float] = field(default_factory=dict)
+    fits: int = 0               # padded frames that memory holds at a time, once it did not hold a batch; 0: all did
 
     @property
     def best(self) -> float:
@@ -122,6 +127,8 @@ class Trainer:
     def _epoch(self) -> None:
         p = self.progress
         updates = self.loader.updates(p.epoch)
+        if self.device.type == "cuda" and not p.update:
+            self._rehearse()
         started, frames = time.monotonic(), 0
         self.network.train()
         self.journal.begin_epoch(p.epoch, updates, p.batch)
@@ -151,6 +158,9 @@ class Trainer:
         if self.processes.main:
             self.journal.log("epoch", **figures)
             self.journal.end_epoch(figures, better)
+            for warning in warnings_of(p.history, self.settings):
+                self.journal.log("warning", update=p.update, text=warning)
+                self.journal.say(f"warning: {warning}")
             self.epoch_done(p.epoch, figures)
         p.epoch, p.batch = p.epoch + 1, 0
         p.done = bool(self.settings.patience) and p.stale >= self.settings.patience
@@ -159,15 +169,10 @@ class Trainer:
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """One step of the optimiser on one batch; gives its figures."""
         p, settings = self.progress, self.settings
-        torch.manual_seed(hash((settings.seed, p.update, self.processes.rank)) & 0x7FFFFFFF)
         rate = optim.learning_rate(settings, p.update, progress, p.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        noise = settings.weight_noise if p.epoch >= settings.weight_noise_epoch else 0.0
-        with optim.noisy_weights(self.network, noise):
-            loss, report = self._loss(batch.to(self.device))
-            loss.backward()
+        report = self._gradient(batch)
         self._freeze()
         norm = float(optim.gradient_norm(self.network, settings.clip))
         if math.isfinite(norm):
@@ -179,6 +184,50 @@ class Trainer:
             self._skip()
         return {"update": p.update, "lr": rate, "norm": norm, **report}
 
+    def _gradient(self, batch: Batch) -> dict[str, float]:
+        """Put the batch's gradient into the weights, in as many parts as memory asks for; gives its figures."""
+        settings, p = self.settings, self.progress
+        noise = settings.weight_noise if p.epoch >= settings.weight_noise_epoch else 0.0
+        while True:
+            torch.manual_seed(hash((settings.seed, p.update, self.processes.rank)) & 0x7FFFFFFF)
+            self.optimizer.zero_grad(set_to_none=True)
+            report = dict.fromkeys(FIGURES, 0.0)
+            try:
+                with optim.noisy_weights(self.network, noise):
+                    for part in split(batch, p.fits):
+                        loss, figures = self._loss(part.to(self.device))
+                        loss.backward()
+                        report = {key: report[key] + figures[key] for key in FIGURES}
+                return report
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._make_room(batch)
+
+    def _make_room(self, batch: Batch) -> None:
+        """Memory did not hold a batch: from now on, no more than half of what was tried is computed at a time."""
+        p, longest = self.progress, int(batch.frames.max())
+        tried = min(p.fits or sys.maxsize, len(batch.ids) * longest)
+        if self.processes.world > 1 or tried <= longest:
+            raise AsrError(f"{self.run}: out of memory at update {p.update}, in a batch whose longest utterance is "
+                           f"{batch.ids[int(batch.frames.argmax())]!r} ({longest:,} frames): lower train.batch_frames, "
+                           "or leave the longest utterances out")
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        p.fits = max(longest, tried // 2)
+        self.journal.log("split", update=p.update, frames=p.fits)
+        self.journal.say(f"update {p.update}: out of memory with {tried:,} frames at a time: from now on batches are "
+                         f"computed in parts of {p.fits:,}, which changes nothing but the time")
+
+    def _rehearse(self) -> None:
+        """Try the batch with the most padded frames, so that memory runs out now or never."""
+        sizes = [len(items) * max(map(self.loader.frames, items)) for items in self.loader.batches(self.progress.epoch)]
+        for batch in self.loader.epoch(self.progress.epoch, skip=sizes.index(max(sizes))):
+            self._gradient(batch)
+            break
+        self.optimizer.zero_grad(set_to_none=True)
+
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The batch's loss, a mean over the phones of the global batch, and its figures."""
         settings = self.settings
@@ -189,7 +238,8 @@ class Trainer:
                                 ctc_only=warming)
         weight = (1.0 if warming else settings.ctc_weight) if self.network.ctc is not None else 0.0
         total = batch.weight * ((1 - weight) * loss.attention + weight * loss.ctc) / batch.tokens
-        own = batch.weight * torch.stack([loss.ctc, loss.attention, 100 * loss.right]) / batch.tokens
+        near = _near_diagonal(loss.weights, batch.frames, batch.labels)
+        own = batch.weight * torch.stack([loss.ctc, loss.attention, 100 * loss.right, 100 * near]) / batch.tokens
         sums = self.processes.sum(torch.cat([total.reshape(1), own]).detach())
         figures = dict(zip(FIGURES, sums.tolist(), strict=True))
         return total * self.processes.world, figures        # DistributedDataParallel divides by the world again
@@ -234,6 +284,21 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _near_diagonal(weights: Tensor | None, frames: Tensor, labels: Tensor) -> Tensor:
+    """How many steps look where speech at a steady pace would be: weights (B, U, S), frames and steps of each row (B,).
+
+    An attention that has aligned is near the diagonal almost always, one that has not about as often as by chance.
+    """
+    if weights is None:
+        return labels.new_zeros((), dtype=torch.float32)
+    _, U, S = weights.shape
+    steps = torch.arange(U, device=weights.device)
+    ends = S * frames / frames.max()                            # (B,) encoder frames of each row
+    paces = (steps + 0.5) / labels.clamp(min=1).unsqueeze(1)
+    away = ((weights.argmax(2) + 0.5) / ends.unsqueeze(1) - paces).abs()
+    return ((away < NEAR) & (steps < labels.unsqueeze(1))).sum().float()
 
 
 def _rounded(value: float) -> float:
