@@ -16,6 +16,19 @@ OTHERS = [("attention.beta=1.7",), ("attention.keep=2",), ("attention.taps=41",)
           ("attention.filters=4",)]
 
 
+@pytest.mark.parametrize("overrides", [*VARIANTS, *OTHERS], ids=lambda o: " ".join(v.split("=")[1] for v in o))
+def test_without_a_window_as_well(overrides: tuple[str, ...], tiny_network: Callable[..., Recognizer]) -> None:
+    attention = tiny_network(*overrides, gain=3.0).decoder.attention
+    torch.manual_seed(3)
+    memory = attention.remember(torch.randn(3, 20, 12), torch.tensor([20, 13, 1]))
+    gaze, query = Gaze(torch.rand(3, 4, 20).softmax(2), None), torch.randn(3, 4, 6)
+    context, after = attention(query, memory, gaze)
+    with torch.no_grad():
+        other, then = attention(query, memory, gaze)
+    torch.testing.assert_close(then.weights, after.weights, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other, context, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("aids", [Aids(Window(2, 4)), Aids(Window(1, 9), beta=1.3, keep=3, normaliser="smooth")])
 @pytest.mark.parametrize("overrides", [*VARIANTS, *OTHERS], ids=lambda o: " ".join(v.split("=")[1] for v in o))
 def test_the_fast_look_is_the_plain_one(overrides: tuple[str, ...], aids: Aids,

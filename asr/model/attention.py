@@ -125,7 +125,11 @@ class Attention(nn.Module):
         """Look once: the decoder state (B, K, H) → the context (B, K, D) and the new gaze."""
         if aids.window is None:
             keys, mask = memory.keys.unsqueeze(1), memory.mask.unsqueeze(1)         # (B, 1, S, A), (B, 1, S)
-            weights = self._weights(query, keys, mask, gaze.weights, aids)          # (B, K, S)
+            if torch.is_grad_enabled() or mask.size(2) > glimpse.WIDEST:
+                weights = self._weights(query, keys, mask, gaze.weights, aids)      # (B, K, S)
+            else:
+                every = torch.arange(mask.size(2), device=mask.device).expand(*query.shape[:2], -1)
+                weights = self._normalise(glimpse.energies(self, query, memory, every, gaze.weights), mask, aids)
             return torch.bmm(weights.to(memory.values.dtype), memory.values), Gaze(weights, None)
         first, frames, mask = in_window(gaze, memory, aids.window)                  # (B, K), (B, K, W), (B, K, W)
         if not torch.is_grad_enabled():

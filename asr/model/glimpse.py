@@ -1,4 +1,4 @@
-"""Looking through a window, for search: what `Attention.forward` does there, without gradients, several times faster.
+"""Looking in search: what `Attention.forward` does, without gradients, through a window or over short utterances.
 
 Hypotheses of one utterance look at almost the same frames. So the values of all their windows are fetched once, and the
 contexts are one product with weights laid out over them; keys, location and query meet in one product in place.
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from asr.model.attention import Attention, Memory
+
+
+WIDEST = 256        # frames; over more, the band matrix costs more than it saves
 
 
 def bands(filters: Tensor, S: int) -> Tensor:
