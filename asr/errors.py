@@ -7,8 +7,12 @@ class AsrError(Exception):
     """What went wrong, where, and what to try, in one line.
 
     `cli.main` prints it as `asr: MESSAGE` on standard error and exits with 1.
-    Anything else that reaches `cli.main` is a bug of ours and keeps its traceback.
+    Anything else that reaches `cli.main` is a bug of ours and keeps its traceback. What is quoted from a file may hold
+    anything; what would break the line, or move a terminal's cursor, is written as an escape.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
 class Stopped(Exception):  # noqa: N818 (like SystemExit: no error)

@@ -330,7 +330,10 @@ def test_a_full_disk_leaves_what_was_whole(bench: Bench) -> None:
         assert done.err.endswith(".f16: cannot be written: File too large\n")
         assert done.err.count("\n") == 1
         done = bench.decode(bench.manifest, "--out", hypotheses)
-        assert done == Done(1, "", f"asr: {hypotheses}: cannot be written: File too large\n")
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(f"asr: {bench.folder}/.h.jsonl.")         # the record beside it is first to fail
+        assert done.err.endswith(".done: cannot be written: File too large\n")
+        assert done.err.count("\n") == 1
         done = asr("score", bench.manifest, bench.manifest, "--out", hypotheses)
         assert done == Done(1, "", f"asr: {hypotheses}: cannot be written: File too large\n")
     assert hypotheses.read_text() == "the old one\n"
@@ -387,7 +390,7 @@ def test_signals(bench: Bench, monkeypatch: pytest.MonkeyPatch, command: str, nu
                                                                 "-o", "decode.batch_size=1")
     assert done == Done(code, "", message)
     assert len(seen) == 3
-    assert files(bench.out) == {}
+    assert [name for name in files(bench.out) if not name.endswith(".done")] == []
 
 
 def test_ctrl_c_in_training_saves_and_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

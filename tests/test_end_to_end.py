@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sys
 from pathlib import Path
@@ -131,6 +132,20 @@ def test_manifest_store_folder_files_and_standard_input_say_the_same(line: Line)
             assert row["score"] == pytest.approx(from_manifest[id]["score"], abs=1e-3)
     heard, = line.decode("-", stdin=(folder / "dev-01.wav").read_bytes())
     assert (heard["id"], heard["text"]) == ("stdin", from_manifest["dev-01"]["text"])
+
+
+def test_a_hypothesis_does_not_depend_on_its_neighbours(line: Line) -> None:
+    """Batches of 1, 8 and 32 in any order: the same phones exactly, scores to 1e-4."""
+    def rows(size: int, paths: list[Path]) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for row in line.decode(*paths, "-o", f"decode.batch_size={size}")}
+    paths = [line.folder / f"dev-{number:02d}.wav" for number in range(16)]
+    wanted = rows(1, paths)
+    assert len({row["text"] for row in wanted.values()}) > 8
+    shuffled = random.Random(0).sample(paths, 16)
+    for found in (rows(8, paths), rows(32, paths), rows(8, shuffled)):
+        assert {id: row["text"] for id, row in found.items()} == {id: row["text"] for id, row in wanted.items()}
+        for id, row in found.items():
+            assert row["score"] == pytest.approx(wanted[id]["score"], abs=1e-4)
 
 
 def test_hypotheses_have_times_and_n_best(line: Line) -> None:

@@ -6,6 +6,7 @@ A line of `wav.scp` that ends in `|` is a shell command. It is never run unless 
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -186,7 +187,7 @@ class _Recordings:
         for _, value in self.table.values():
             file = value.rpartition(":")[0] if ".ark:" in value else value
             if file and not value.endswith("|") and not Path(file).is_absolute():
-                return next((root for root in roots if (root / file).exists()), folder)
+                return next((root for root in roots if os.path.exists(root / file)), folder)    # a NUL: not there
         return folder
 
 

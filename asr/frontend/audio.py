@@ -361,7 +361,9 @@ def _one_channel(block: np.ndarray, channel: Channel, where: str) -> np.ndarray:
         mono = np.ascontiguousarray(block[:, channel])
     else:
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    if not np.dot(mono, mono) < LOUDEST:        # NaN as well; one product sees what three comparisons would
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = np.dot(mono, mono) < LOUDEST    # NaN is not; one product sees what three comparisons would
+    if not sound:
         bad = int(np.count_nonzero(~(np.abs(mono) < LOUDEST)))
         if bad:
             raise AsrError(f"{where}: {bad} sample{'s are' if bad > 1 else ' is'} NaN or infinite: "

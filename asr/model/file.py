@@ -142,6 +142,9 @@ def load_model(path: Path, device: str = "cpu") -> Model:
     if _digest(tensors, header.metadata) != header.sha256:
         raise AsrError(f"{path}: does not match its checksum, the file is damaged: {advice}")
     width = feature_width(header.config.features)
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if _fewest_weights(header.config) > held:       # before memory is taken for them
+        raise AsrError(f"{path}: holds {held:,} weights, and its config asks for more: {advice}")
     network = Recognizer(header.config, width, len(header.phones))
     classifier = FrameClassifier(header.config.times, width, network.encoder.width, network.encoder.stride,
                                  len(header.phones)) if any(name.startswith(TIMES) for name in tensors) else None
@@ -163,6 +166,18 @@ def load_model(path: Path, device: str = "cpu") -> Model:
         classifier.load_state_dict({name: weights[TIMES + name] for name in classifier.state_dict()}, assign=True)
         classifier = classifier.to(device).eval()
     return Model(header, network.to(device).eval(), normaliser, classifier)
+
+
+def _fewest_weights(config: Config) -> int:
+    """Weights that a network of this config has at least: those that grow with the product of two of its widths."""
+    encoder, attention, decoder = config.encoder, config.attention, config.decoder
+    count = len(encoder.pyramid) * 6 * encoder.width ** 2 + 3 * decoder.width * (decoder.width + decoder.embedding)
+    count += decoder.output_width * decoder.width
+    if attention.kind in ("content", "hybrid"):
+        count += 2 * encoder.width * attention.width
+    if attention.kind in ("location", "hybrid"):
+        count += attention.filters * (attention.taps + attention.width)
+    return count + (attention.width * decoder.width if attention.kind != "none" else 0)
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
