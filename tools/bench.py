@@ -176,7 +176,8 @@ def hire(name: str, command: list[str]) -> Contestant:
     """Start a contestant; the number of the pipe for its answers is put behind the command."""
     read, write = os.pipe()
     process = subprocess.Popen([*command, str(write)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, pass_fds=[write], text=True)
+                               stderr=subprocess.DEVNULL, pass_fds=[write], text=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
     os.close(write)
     return Contestant(name, process, os.fdopen(read))
 
