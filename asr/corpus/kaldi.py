@@ -169,7 +169,7 @@ class _Recordings:
         if colon and offset.isdigit() and archive.endswith(".ark"):
             return self._keep(recording, _unpack(self.root / archive, int(offset), where), where)
         path = self.root / value
-        if not value or not path.exists():
+        if not value or not os.path.exists(path):
             raise AsrError(f"{where}: {path} is not there: name the folder that paths start from with --root")
         return path.resolve()
 

@@ -63,7 +63,7 @@ def write_nemo(utterances: Sequence[Utterance]) -> Iterator[str]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")      # and not at U+2028, which a text may hold
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -73,7 +73,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AsrError(f"{path}:{number}: not JSON: {getattr(error, 'msg', error)}") from error
         if not isinstance(row, dict) or not isinstance(row.get("audio_filepath"), str) or not row["audio_filepath"]:
             raise AsrError(f"{path}:{number}: expected a JSON object with 'audio_filepath'")

@@ -6,6 +6,7 @@ the same for every corpus and lives here: check, write, count, and errors in one
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def recording_seconds(path: Path) -> float:
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        reason = "is not there" if not Path(path).exists() else "is no audio that can be read"
+        reason = "is not there" if not os.path.exists(path) else "is no audio that can be read"
         raise AsrError(f"{path}: {reason}: is the corpus whole?") from error
     return round(info.frames / info.samplerate, 6)
 
