@@ -1,4 +1,4 @@
-"""The list of licences: everything in the lock has one, and what is not free for all is an extra, named with a reason."""
+"""The list of licences: everything in the lock has one; what is not free for all is an extra, named with a reason."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import licences
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_lock_holds_nothing_that_is_in_the_way() -> None:
@@ -30,4 +31,4 @@ def test_what_would_be_in_the_way() -> None:
 
 
 def test_the_package_never_imports_espeak() -> None:
-    assert not [path for path in (ROOT / "asr").rglob("*.py") if "espeakng" in path.read_text(encoding="utf-8")]
+    assert not [path for path in (ROOT / "asr").rglob("*.py") if "import espeakng" in path.read_text(encoding="utf-8")]
