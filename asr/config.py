@@ -125,7 +125,7 @@ class Train(Section):
 
     seed: Count = 1
     epochs: Positive = 30
-    unseen: Literal["error", "keep"] = "error"  # phones of the dev set that training lacks: an error, or in the phone set
+    unseen: Literal["error", "keep"] = "error"  # phones that the dev set alone has: an error, or kept as known
     batch_frames: Positive = 12000              # padded feature frames in a batch, over all processes
     batch_utterances: Positive = 64             # at most
     shortest_first: Count = 1                   # epochs that run from short to long

@@ -26,6 +26,7 @@ from asr.formats.writers import write_hypotheses
 from asr.frontend.audio import stream_audio
 from asr.frontend.fbank import FrameStream, prepare_features
 from asr.frontend.store import FeatureSource, OnTheFly, open_source, read_utterance
+from asr.live import LiveLine, Watch
 from asr.model.attention import Memory
 from asr.model.file import Model
 from asr.reporting.gazer import Gazer
@@ -318,24 +319,37 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     """
     transcriber = Transcriber(model, settings, pick_device(device))
     tally, started = Tally(), time.monotonic()
-    live = _live_text if out is None and list(formats) == ["txt"] else None
-    pictures = {"png": png_format(Gazer(model, settings))} if "png" in formats else None
+    line = LiveLine(formats[0]) if out is None and list(formats) in (["txt"], ["jsonl"]) else None
+    more = {"png": png_format(Gazer(model, settings))} if "png" in formats else {}
+    if line is not None:
+        more[formats[0]] = line.format
     opened = list(sources([name for name in inputs if name != "-"], transcriber.features))
     check_ids(opened)
+    watch = Watch(None if "-" in inputs else seconds_of(opened) if sys.stderr.isatty() else None)
     record = Record(out, [model.header.sha256, settings.model_dump(), list(inputs)], resume=resume) if out else None
+
+    def live(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:
+        watch.show(seconds)
+        if line is not None:
+            line(id, phones)
 
     def hypotheses() -> Iterator[Hypothesis]:
         if "-" in inputs:
             yield from transcriber.long(Utterance("stdin", Path("-")), tally, sys.stdin.buffer, live)
         for source in opened:
-            yield from transcriber.run(source, tally, live, record.known if record else None)
+            for hypothesis in transcriber.run(source, tally, live, record.known if record else None):
+                watch.add(float(hypothesis.extra["duration"]))
+                yield hypothesis
 
-    if record is None:
-        write_hypotheses(hypotheses(), list(formats), out, pictures)
-    else:
-        with record:
-            write_hypotheses(record.keep(hypotheses()), list(formats), out, pictures)
-            record.whole = not tally.failures
+    try:
+        if record is None:
+            write_hypotheses(hypotheses(), list(formats), out, more)
+        else:
+            with record:
+                write_hypotheses(record.keep(hypotheses()), list(formats), out, more)
+                record.whole = not tally.failures
+    finally:
+        watch.close()
     taken = time.monotonic() - started
     print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "
           f"({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
@@ -358,7 +372,11 @@ def _tell(tally: Tally, opened: Sequence[FeatureSource], record: Record | None, 
               file=sys.stderr)
 
 
-def _live_text(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:
-    """Phones on standard error while a long recording is being read (the line follows at its end)."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{seconds:7.1f} s  {' '.join(p.phone for p in phones)[-100:]}", end="", file=sys.stderr)
+def seconds_of(opened: Sequence[FeatureSource]) -> float:
+    """Seconds of speech in the sources, as far as their headers tell."""
+    total = 0.0
+    for source in opened:
+        for i in range(len(source.utterances)):
+            with contextlib.suppress(AsrError):
+                total += source.frames(i) * source.features.hop / 1000
+    return total
