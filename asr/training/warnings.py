@@ -36,8 +36,9 @@ def _unaligned(history: History, settings: Train) -> str:
 
 def _deleting(history: History, settings: Train) -> str:
     last = history[-1]
-    errors = last["ins"] + last["del"] + last["sub"]
-    if last["update"] <= settings.ctc_warmup or len(history) < 2 or last["per"] < 50 or last["del"] < DELETED * errors:
+    errors = sum(last.get(kind, 0) for kind in ("ins", "del", "sub"))
+    if len(history) < 2 or last["update"] <= settings.ctc_warmup or last["per"] < 50 or not errors \
+            or last["del"] < DELETED * errors:
         return ""
     return (f"the dev set is hardly spelt at all: {last['del']} of its {errors} errors are deletions: the decoder "
             "ends too soon; train on, or check that the transcripts belong to the audio (`asr doctor`)")
