@@ -32,13 +32,12 @@ class Processes:
         """Whether this process writes files and talks."""
         return self.rank == 0
 
-    def wrap(self, network: nn.Module, *, unused: bool) -> nn.Module:
-        """The network, its gradients averaged over the processes; `unused`: some weights may get none."""
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network, its gradients averaged over the processes."""
         if self.world == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=devices, find_unused_parameters=unused,
-                                                   gradient_as_bucket_view=True)
+        return nn.parallel.DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
 
     def gather(self, thing: Any) -> list[Any]:
         """The things of all ranks, in rank order, on every rank."""

@@ -87,7 +87,7 @@ class Trainer:
         self.measure, self.epoch_done = measure, epoch_done
         self.device = processes.device
         self.optimizer = optim.build_optimizer(network, self.settings, self.device)
-        self.wrapped = processes.wrap(network, unused=self.settings.ctc_warmup > 0)
+        self.wrapped = processes.wrap(network)
         self.bf16 = self.settings.precision == "bf16" or (self.settings.precision == "auto"
                                                           and self.device.type == "cuda")
         self.progress = Progress()

@@ -1,6 +1,6 @@
 """Make a corpus of synthetic speech: wavs, and manifests with the phones and their exact times.
 
-    python recipes/espeak/prepare.py exp/espeak --train-hours 2.4 -j 2
+    python recipes/espeak/prepare.py exp/espeak --train-hours 2.1 -j 2
 
 Splits and exclusions: voices.tsv names the voices of train, dev and test, none of which is in two; no sentence, and no
 sequence of phones, of dev or test occurs in another split. The same options give the same bytes, whatever -j is.
@@ -53,7 +53,7 @@ class Plan:
     """All that decides the bytes of the corpus, apart from the recipe's own files."""
 
     language: str = "en-us"
-    train_hours: float = 2.4
+    train_hours: float = 2.1
     dev_utterances: int = 160
     test_utterances: int = 300
     seed: int = 1
