@@ -19,7 +19,18 @@ import click
 
 from asr.errors import AsrError, Stopped
 
-FILE = click.Path(path_type=Path)
+
+class NamedPath(click.Path):
+    """A path, and not the empty one that an unset shell variable leaves: that would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Text to a `Path`."""
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = NamedPath(path_type=Path)
 OVERRIDE = click.option("-o", "--override", "overrides", multiple=True, metavar="KEY=VALUE",
                         help="Set a key of the config, e.g. -o decode.beam=4.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
@@ -85,7 +96,7 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
 
 
 @cli.command("report")
-@click.argument("inputs", nargs=-1, required=True, metavar="RUN|HYP…")
+@click.argument("inputs", nargs=-1, required=True, type=NamedPath(), metavar="RUN|HYP…")
 @click.option("-o", "--out", type=FILE, required=True, metavar="PAGE", help="The file to write.")
 @click.option("--ref", "reference", type=FILE, metavar="REF",
               help="References, as for `asr score`; a manifest knows the audio, too. Default: the run's dev set.")
@@ -362,7 +373,7 @@ def _echo_lines(lines: Iterable[str]) -> None:
 
 @cli.command()
 @click.argument("model", type=FILE)
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("inputs", nargs=-1, required=True, type=NamedPath())
 @click.option("-f", "--format", "formats", multiple=True, default=["jsonl"], show_default=True,
               type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi", "png"]),
               help="Of the output; may be given several times. png: a picture of the sound, attention and phones.")

@@ -251,7 +251,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
             raise AsrError(f"{path}{line}: not YAML: {_one_line(error)}") from error
-    return parse_config(_override(tree, overrides), str(path) if path else "-o")
+    return override_config(parse_config(tree, str(path)), overrides)
 
 
 def parse_config(tree: Any, where: str) -> Config:

@@ -18,24 +18,31 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file beside `path` and rename it to `path` when the block ends well.
 
     A reader sees the old file or the new one, never a part: the data are flushed to the disk before the
-    rename, and a block that raises leaves `path` as it was and nothing beside it.
+    rename, and a block that raises leaves `path` as it was and nothing beside it. A link is followed; a device or a
+    named pipe, which a rename would replace, is written into.
 
     Raises:
         AsrError: the folder cannot be written or the disk is full.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
+    whole = not target.exists() or target.is_file()
+    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part") if whole else target
+    text = "b" not in mode
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open(mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n") as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open(mode, encoding="utf-8" if text else None, newline="\n" if text else None) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+            if whole:
+                os.fsync(file.fileno())
+        if whole:
+            part.replace(target)
     except OSError as error:
         raise AsrError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        if whole:
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 @contextlib.contextmanager

@@ -219,3 +219,31 @@ def test_a_fold(tmp_path: Path) -> None:
     with pytest.raises(AsrError) as error:
         read_fold(tmp_path / "none", "61", "39")
     assert str(error.value) == f"{tmp_path}/none: cannot be read: No such file or directory"
+
+
+def test_a_device_is_written_into_and_not_replaced(tmp_path: Path) -> None:
+    """`--out /dev/null` as root once made a regular file of it."""
+    import os
+    import threading
+
+    from asr.files import writing
+    pipe, link, heard = tmp_path / "pipe", tmp_path / "link", []
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()))
+    reader.start()
+    with writing(link) as file:
+        file.write("phones\n")
+    reader.join()
+    assert heard == ["phones\n"]
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    from asr.files import writing
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with writing(tmp_path / "link") as file:
+        file.write("phones\n")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "phones\n"
