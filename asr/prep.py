@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -49,6 +50,7 @@ from asr.frontend.store import (
 
 SHARD = 64                      # utterances
 NAMED = 20                      # utterances that are named in a complaint
+PART_OF_A_STORE = re.compile(r"shard-[0-9a-f]{16}\.(f16|json)|manifest-[0-9a-f]{16}\.jsonl")
 WATCH = 0.2                     # seconds between two looks of a worker at whether its parent is alive
 
 
@@ -61,6 +63,7 @@ class PrepReport:
     built: int                  # shards
     kept: int                   # shards that an earlier run had finished
     problems: list[str] = field(default_factory=list)   # one line for each utterance that cannot be used
+    untranscribed: int = 0      # utterances without phones
 
     @property
     def up_to_date(self) -> bool:
@@ -99,10 +102,13 @@ def prepare(manifest: Path, out: Path, config: Config, jobs: int = 0) -> PrepRep
     Fbank(features)                                     # a bad setting is reported now, once
     if out.exists() and not out.is_dir():
         raise AsrError(f"{out}: is a file: name a folder for the store")
+    _refuse_other_files(out)
+    untranscribed = sum(not utterance.phones for utterance in utterances)
     shards = _shards(utterances, features)
     fingerprint = _digest([shard.name for shard in shards])
     if _is_whole(out, fingerprint):
-        return PrepReport(len(utterances), Store(out).moments().count, 0, len(shards))
+        return PrepReport(len(utterances), Store(out).moments().count, 0, len(shards),
+                          untranscribed=untranscribed)
     with _ranks() as ranks, locking(out) if ranks.rank == 0 else contextlib.nullcontext():
         mine = [shard for shard in shards[ranks.rank::ranks.world] if not _is_built(out, shard, features)]
         problems = ranks.gather(_build_all(mine, out, features, ranks.jobs(jobs)))
@@ -113,7 +119,7 @@ def prepare(manifest: Path, out: Path, config: Config, jobs: int = 0) -> PrepRep
         ranks.gather([])                                # nobody leaves before the index is there
     order = {utterance.id: number for number, utterance in enumerate(utterances)}
     lines = [line for _, line in sorted(problems, key=lambda problem: order[problem[0]])]
-    return PrepReport(len(utterances), frames, len(built), len(shards) - len(built), lines)
+    return PrepReport(len(utterances), frames, len(built), len(shards) - len(built), lines, untranscribed)
 
 
 def tell(report: PrepReport, out: Path) -> list[str]:
@@ -122,11 +128,26 @@ def tell(report: PrepReport, out: Path) -> list[str]:
         return []
     if not report.problems:
         state = "is up to date" if report.up_to_date else "is ready"
-        return [f"{out} {state}: {report.utterances} utterances, {report.frames} frames"]
+        lines = [f"{out} {state}: {report.utterances} utterances, {report.frames} frames"]
+        if report.untranscribed:
+            lines.append(f"{out}: {report.untranscribed} of {report.utterances} utterances have no phones: "
+                         "they can be decoded, but not trained on")
+        return lines
     count = len(report.problems)
     more = [f"  … and {count - NAMED} more"] if count > NAMED else []
     return [f"asr: {out}: no store was made: {count} of {report.utterances} utterances cannot be used:",
             *(f"  {line}" for line in report.problems[:NAMED]), *more]
+
+
+def _refuse_other_files(out: Path) -> None:
+    """A folder for something else is no place for a store, which takes away what it does not know.
+
+    Hidden files do not count, nor does what somebody put into a store.
+    """
+    names = sorted(name for name in os.listdir(out) if not name.startswith(".")) if out.is_dir() else []
+    others = [name for name in names if not PART_OF_A_STORE.fullmatch(name)]
+    if others and (INDEX not in others or len(others) == len(names)):
+        raise AsrError(f"{out}: holds other files ({others[0]}) and is no store: name a new folder, or an empty one")
 
 
 def _shards(utterances: Sequence[Utterance], features: Features) -> list[Shard]:

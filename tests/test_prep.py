@@ -87,6 +87,34 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert len(list(out.iterdir())) == 2 + 2 * 4            # nothing of the old store is left
 
 
+def test_rows_without_phones_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, out = write(tmp_path), tmp_path / "store"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[2]["text"] = ""
+    del rows[5]["text"]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for state in ("is ready", "is up to date"):
+        run("prep", manifest, out, "-o", "features.mels=8", "-j", "1")
+        assert capsys.readouterr() == ("", (
+            f"{out} {state}: 10 utterances, 180 frames\n"
+            f"{out}: 2 of 10 utterances have no phones: they can be decoded, but not trained on\n"))
+
+
+@pytest.mark.parametrize("name", ["index.json", "shard-000001.tar", "song.mp3"])
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    manifest, out = write(tmp_path), tmp_path / "mine"
+    out.mkdir()
+    (out / name).write_text("mine")
+    run("prep", manifest, out, "-o", "features.mels=8", "-j", "1", expect=1)
+    assert capsys.readouterr() == (
+        "", f"asr: {out}: holds other files ({name}) and is no store: name a new folder, or an empty one\n")
+    assert content(out) == {name: b"mine"}
+    (out / name).rename(out / ".hidden")
+    prepare(manifest, out, CONFIG, 1)
+    (out / "notes.txt").write_text("of a store")
+    assert prepare(manifest, out, CONFIG, 1).up_to_date
+
+
 def test_bad_utterances_are_all_named_and_nothing_is_put_in_place(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest, out = write(tmp_path), tmp_path / "store"
