@@ -173,6 +173,8 @@ def train(config_path: Path | None, train_path: Path, dev_path: Path, run: Path,
     """
     from asr import train as stage
     from asr.config import load_config
+    if map_path is not None and init is None:
+        raise click.UsageError("--map needs --init: it maps our phones to those of that model")
     stage.train(load_config(config_path, overrides), train_path, dev_path, run, device=device, resume=resume,
                 init=init, names=stage.read_names(map_path) if map_path else None)
 

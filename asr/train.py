@@ -92,6 +92,8 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
         AsrError: about data, config or run folder
         Stopped: a signal arrived, the state is saved
     """
+    if run.exists() and not run.is_dir():
+        raise AsrError(f"{run}: is a file: name a folder")
     where = pick_device(device)
     with processes(where) as group, locking(run) if group.main else contextlib.nullcontext():
         state, remark = _open_run(run, config, resume)
@@ -271,8 +273,10 @@ def read_names(path: Path) -> dict[str, str]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AsrError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AsrError(f"{path}: is no UTF-8 text: give lines of two phones") from error
     names = {}
     for number, line in enumerate(lines, start=1):
         if line.strip() and not line.startswith("#"):

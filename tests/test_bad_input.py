@@ -420,6 +420,8 @@ def test_ctrl_c_in_training_saves_and_goes_on(bench: Bench, monkeypatch: pytest.
     (["prep", "a", "b", "-j", "0"], "Error: Invalid value for '-j' / '--jobs': 0 is not in the range x>=1."),
     (["train", "--run", "x"], "Error: Missing option '--train'."),
     (["train", "--epochs", "3"], "Error: No such option"),
+    (["train", "--train", "a", "--dev", "b", "--run", "x", "--map", "names.tsv"],
+     "Error: --map needs --init: it maps our phones to those of that model"),
     (["decode", "m.asr"], "Error: Missing argument 'INPUTS...'."),
     (["decode", "m.asr", "x.wav", "-f", "doc"], "Error: Invalid value for '-f' / '--format': 'doc' is not one of "),
     (["score", "a"], "Error: Missing argument 'HYP [HYP2]…'."),

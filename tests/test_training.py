@@ -196,6 +196,14 @@ def test_a_run_folder_that_is_taken(quick: Callable, tmp_path: Path, capsys: pyt
                                 "it: start again with another --run")
 
 
+def test_a_file_is_no_run_folder(quick: Callable, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(AsrError) as error:
+        quick("run")
+    assert complaint(error) == f"{tmp_path}/run: is a file: name a folder"
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_resume_of_nothing_begins(quick: Callable, tmp_path: Path) -> None:
     figures = quick("run", "train.epochs=1", resume=True)
     assert sorted(p.name for p in (tmp_path / "run").iterdir() if p.is_file() and not p.name.startswith(".")) \
@@ -294,7 +302,11 @@ def test_names(tmp_path: Path) -> None:
     assert complaint(error) == f"{path}:1: expected two phones, ours and the model's, not 'aa'"
     with pytest.raises(AsrError) as error:
         read_names(tmp_path / "none")
-    assert complaint(error).startswith(f"{tmp_path}/none: cannot be read: ")
+    assert complaint(error) == f"{tmp_path}/none: cannot be read: No such file or directory"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(AsrError) as error:
+        read_names(path)
+    assert complaint(error) == f"{path}: is no UTF-8 text: give lines of two phones"
 
 
 # One update.
