@@ -122,8 +122,9 @@ def align(model: Model, manifests: Sequence[str], settings: config.Decode, *, fo
     write_hypotheses((hypothesis for source in opened
                       for hypothesis in aligner.run(source, tally)), list(formats), out)
     taken = time.monotonic() - started
-    print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "
-          f"{taken:.1f} s ({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
+    if tally.utterances:
+        print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "
+              f"{taken:.1f} s ({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
     for id, reason in tally.failures:
         named = reason.startswith(f"{id}:") or repr(id) in reason
         print(f"asr: {reason}" if named else f"asr: {id}: {reason}", file=sys.stderr)

@@ -380,7 +380,9 @@ def _echo_lines(lines: Iterable[str]) -> None:
               type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi", "png"]),
               help="Of the output; may be given several times. png: a picture of the sound, attention and phones.")
 @click.option("--out", type=FILE, help="File, or folder for several formats; default: standard output.")
-@click.option("--resume", is_flag=True, help="With --out: do only what an earlier call of this command did not.")
+@click.option("--resume", is_flag=True,
+              help="With --out: do only what an earlier call of this command did not, or whose audio has changed; "
+                   "nothing if OUT is whole. A hidden file beside OUT remembers, one line when all is done.")
 @OVERRIDE
 @DEVICE
 @click.pass_context

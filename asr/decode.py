@@ -21,7 +21,7 @@ from torch import Tensor
 from asr import config
 from asr.corpus.records import Hypothesis, TimedPhone, Utterance, read_manifest
 from asr.errors import AsrError
-from asr.formats.record import Record, write_failures
+from asr.formats.record import Record, keepable, mark, write_failures
 from asr.formats.writers import write_hypotheses
 from asr.frontend.audio import stream_audio
 from asr.frontend.fbank import FrameStream, prepare_features
@@ -311,7 +311,7 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     """Decode all inputs into the formats named; gives the tally.
 
     Args:
-        out: a file, or a folder; None for standard output.
+        out: a file, or a folder; None for standard output. Beside a device, such as /dev/null, nothing is kept.
         resume: what an earlier call with the same model, settings and inputs found for `out` is not sought again.
 
     Raises:
@@ -326,7 +326,12 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     opened = list(sources([name for name in inputs if name != "-"], transcriber.features))
     check_ids(opened)
     watch = Watch(None if "-" in inputs else seconds_of(opened) if sys.stderr.isatty() else None)
-    record = Record(out, [model.header.sha256, settings.model_dump(), list(inputs)], resume=resume) if out else None
+    beside = keepable(out)
+    record = _record(model, inputs, settings, opened, formats, beside, resume) if beside is not None else None
+    if record is not None and record.up_to_date:
+        print(f"{out}: is whole, {len(record.marks)} utterance(s) were done before: there is nothing to do",
+              file=sys.stderr)
+        return tally
 
     def live(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:
         watch.show(seconds)
@@ -347,14 +352,22 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
         else:
             with record:
                 write_hypotheses(record.keep(hypotheses()), list(formats), out, more)
-                record.whole = not tally.failures
+                record.whole = not tally.failures and "-" not in inputs     # a stream may be another the next time
     finally:
         watch.close()
     taken = time.monotonic() - started
-    print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "
-          f"({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
-    _tell(tally, opened, record, out)
+    if tally.utterances:
+        print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "
+              f"({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
+    _tell(tally, opened, record, beside)
     return tally
+
+
+def _record(model: Model, inputs: Sequence[str], settings: config.Decode, opened: Sequence[FeatureSource],
+            formats: Sequence[str], out: Path, resume: bool) -> Record:
+    marks = {utterance.id: mark(utterance, getattr(source, "fingerprint", ""))
+             for source in opened for utterance in source.utterances}
+    return Record(out, [model.header.sha256, settings.model_dump(), list(inputs)], marks, formats, resume=resume)
 
 
 def _tell(tally: Tally, opened: Sequence[FeatureSource], record: Record | None, out: Path | None) -> None:

@@ -148,6 +148,16 @@ def test_batches_do_not_move_borders_nor_does_reading_in_blocks(model_file: Path
     assert tiles(blocks[0], 0.2)                            # of all samples
 
 
+def test_where_nothing_is_aligned_the_reasons_alone_are_told(model_file: Path, manifest: Callable[..., Path],
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    path = manifest("test", 1)
+    row = json.loads(path.read_text())
+    del row["text"]
+    path.write_text(json.dumps(row) + "\n")
+    run("align", model_file, path, "--device", "cpu", expect=1)
+    assert capsys.readouterr() == ("", "asr: test-0: has no phones: there is nothing to align\n")
+
+
 def test_long_recordings_that_fail_are_named(model_file: Path, manifest: Callable[..., Path]) -> None:
     path = manifest("test", 2)
     found, tally = aligned(model_file, path, after=0.05, times="attention")

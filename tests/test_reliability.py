@@ -222,7 +222,8 @@ def test_decoding_killed_anywhere_goes_on_to_the_same_bytes(bench: Bench, points
         out = f"{last}.jsonl"
         assert killed(lambda out=out: bench.decode(out), last)
         assert not (bench.folder / out).exists() or (bench.folder / out).read_bytes() == wanted
-        known = sum(path.read_bytes().count(b"\n") for path in bench.folder.glob(f".{out}.*.done"))
+        record, = bench.folder.glob(f".{out}.*.done")
+        known = 20 if b'"whole"' in record.read_bytes() else record.read_bytes().count(b"\n")
         done, searched = bench.searched(lambda out=out: bench.decode(out, "--resume"))
         assert done.code == 0
         assert len(searched) == 20 - known
@@ -260,6 +261,7 @@ def test_what_failed_is_listed_and_alone_done_again(bench: Bench, monkeypatch: p
     bench.path(7).write_bytes(good[7])
     done, searched = bench.searched(lambda: bench.decode("h.jsonl", "--resume"))
     assert (done.code, searched) == (1, ["u03", "u07"])
+    assert done.err.startswith("2 utterance(s), ")
     assert "17 utterance(s) were done before" in done.err.splitlines()
     assert listed.read_text().count("\n") == 1
     bench.path(11).write_bytes(good[11])
@@ -271,17 +273,84 @@ def test_what_failed_is_listed_and_alone_done_again(bench: Bench, monkeypatch: p
     assert (done.code, searched) == (0, [])
 
 
-def test_another_command_keeps_its_own_record(bench: Bench) -> None:
-    """Other settings find other phones: what was found with the old ones is not taken for theirs."""
+def test_another_command_begins_a_record_of_its_own(bench: Bench) -> None:
+    """Other settings find other phones: what was found with the old ones is not taken for theirs, nor does it stay."""
     bench.path(0).write_bytes(b"")
     assert bench.decode("h.jsonl").code == 1
     done, searched = bench.searched(lambda: bench.decode("h.jsonl", "--resume", "-o", "decode.beam=1"))
     assert (done.code, len(searched)) == (1, 19)
+    assert len(list(bench.folder.glob(".h.jsonl.*.done"))) == 1
 
 
-def test_without_trouble_nothing_stays_beside_the_output(bench: Bench) -> None:
-    assert bench.decode("here/h.jsonl").code == 0
-    assert os.listdir(bench.folder / "here") == ["h.jsonl"]
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_utterance_that_became_another_is_decoded_anew(bench: Bench, whole: bool) -> None:
+    """A row pointed at another file, a stretch that moved, a file that was written again: all keep their ids."""
+    rows = [{"id": f"u{n:02d}", "audio_filepath": str(bench.path(n)), "duration": 0.2} for n in range(6)]
+    manifest = bench.folder / "m.jsonl"
+    def decode(out: str, *more: object) -> Done:
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return bench.decode(out, *more, inputs=manifest)
+    if not whole:
+        rows.append({"id": "gone", "audio_filepath": str(bench.folder / "gone.wav")})
+    assert decode("h.jsonl").code == 1 - whole
+    rows[1]["audio_filepath"] = str(bench.path(11))
+    rows[2]["offset"] = 0.1
+    rows[3]["duration"] = 0.3
+    os.utime(bench.path(4), (1e9, 1e9))
+    bench.path(5).write_bytes(bench.path(9).read_bytes())
+    done, searched = bench.searched(lambda: decode("h.jsonl", "--resume"))
+    assert done.code == 1 - whole
+    assert searched == [f"u{n:02d}" for n in range(0 if whole else 1, 6)]
+    assert decode("straight.jsonl").code == 1 - whole
+    assert (bench.folder / "h.jsonl").read_bytes() == (bench.folder / "straight.jsonl").read_bytes()
+
+
+def test_without_trouble_one_line_stays_beside_the_output(bench: Bench) -> None:
+    for beam in (2, 1):
+        assert bench.decode("here/h.jsonl", "-o", f"decode.beam={beam}").code == 0
+        hidden, out = sorted((bench.folder / "here").iterdir())
+        assert (hidden.name[:9], hidden.name[-5:], out.name) == (".h.jsonl.", ".done", "h.jsonl")
+        assert hidden.stat().st_size < 100
+
+
+def test_resume_of_what_is_whole_does_nothing(bench: Bench) -> None:
+    out, asked = bench.folder / "h.jsonl", ("h.jsonl", "--resume")
+    assert bench.decode("h.jsonl").code == 0
+    before = out.read_bytes(), out.stat().st_mtime_ns
+    done, searched = bench.searched(lambda: bench.decode(*asked))
+    assert (done.code, done.out, searched) == (0, "", [])
+    assert done.err == f"{out}: is whole, 20 utterance(s) were done before: there is nothing to do\n"
+    assert (out.read_bytes(), out.stat().st_mtime_ns) == before
+    out.write_text("something else")
+    done, searched = bench.searched(lambda: bench.decode(*asked))
+    assert (done.code, len(searched), out.read_bytes()) == (0, 20, before[0])
+    assert bench.decode(*asked, "-f", "trn").code == 0
+    assert out.read_bytes() != before[0]
+
+
+def test_nothing_is_kept_beside_a_device(bench: Bench) -> None:
+    before = sorted(os.listdir("/dev"))
+    bench.path(0).write_bytes(b"")
+    assert asr("decode", bench.model, bench.path(0), bench.path(1), "--out", "/dev/null", "--device", "cpu").code == 1
+    assert sorted(os.listdir("/dev")) == before
+
+
+def test_the_folder_one_is_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench.folder / "here").mkdir()
+    monkeypatch.chdir(bench.folder / "here")
+    bench.path(0).write_bytes(b"")
+    done = asr("decode", bench.model, bench.path(0), bench.path(1), "--out", ".", "--device", "cpu")
+    assert (done.code, os.listdir()) == (1, ["hypotheses.jsonl"])
+    assert len(list(bench.folder.glob(".here.*.done"))) == len(list(bench.folder.glob("here.failed.jsonl"))) == 1
+
+
+def test_resume_of_a_whole_folder_does_nothing(bench: Bench) -> None:
+    formats = ("-f", "textgrid", "-f", "trn")
+    assert bench.decode("grids", *formats).code == 0
+    assert bench.searched(lambda: bench.decode("grids", *formats, "--resume"))[1] == []
+    (bench.folder / "grids" / "u03.TextGrid").unlink()
+    assert len(bench.searched(lambda: bench.decode("grids", *formats, "--resume"))[1]) == 20
+    assert (bench.folder / "grids" / "u03.TextGrid").exists()
 
 
 def test_resume_needs_a_place(bench: Bench) -> None:

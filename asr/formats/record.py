@@ -2,7 +2,9 @@
 
 Beside `--out OUT` stand `.OUT.KEY.done`, a line for every hypothesis as soon as it is found, and, where something
 failed, `OUT.failed.jsonl`: id, audio and reason of each utterance that could not be decoded. KEY is made of the model,
-the settings and the names of the inputs, so that another command keeps a record of its own.
+the settings and the names of the inputs; an output has one record, so that another command takes this one's away.
+A hypothesis is taken for known only where its sound is the same: file, size, time, offset and duration. When nothing
+is missing any more, one line is left of the record, which says of what OUT is the whole.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asr.corpus.records import Hypothesis, TimedPhone
+from asr.corpus.records import Hypothesis, TimedPhone, Utterance
 from asr.errors import AsrError
 from asr.files import writing
 
@@ -23,25 +26,35 @@ from asr.files import writing
 class Record:
     """The hypotheses of one command, found in this call or, with `resume`, in those before it.
 
+    Args:
+        key: what decides, beside the sound, what is found.
+        marks: of each utterance, by id, what `mark` gives. One without a mark, such as a stream, is never known.
+        formats: of the output.
+
     Raises:
         AsrError: the file cannot be written.
     """
 
-    def __init__(self, out: Path, key: Any, *, resume: bool) -> None:
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-        self.path = out.with_name(f".{out.name}.{digest}.done")
-        self.resume = resume
+    def __init__(self, out: Path, key: Any, marks: Mapping[str, str], formats: Sequence[str], *, resume: bool) -> None:
+        self.out, self.marks = out, marks
+        self.path = out.with_name(f".{out.name}.{_digest(key)}.done")
+        self.content = _digest([list(marks.items()), list(formats)])
         self.whole = False              # whether nothing is missing
-        self.known: dict[str, Hypothesis] = {h.id: h for h in _read(self.path)} if resume else {}
+        self.known: dict[str, Hypothesis] = dict(_read(self.path, marks)) if resume else {}
+        self.up_to_date = resume and _last(self.path) == self._seal()
+        if self.up_to_date:
+            return
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._forget_others()
             _cut_torn_line(self.path)
             self.file = self.path.open("a" if resume else "w", encoding="utf-8", newline="\n")
 
     def add(self, hypothesis: Hypothesis) -> None:
         """Keep a hypothesis; what was added outlives the process, however it ends."""
+        row = {"mark": self.marks.get(hypothesis.id), "hypothesis": asdict(hypothesis)}
         with self._writing():
-            self.file.write(json.dumps(asdict(hypothesis), ensure_ascii=False) + "\n")
+            self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
             self.file.flush()
 
     def keep(self, hypotheses: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
@@ -55,11 +68,24 @@ class Record:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the record. It stays where something is missing, and where the next call may want to know."""
+        """End the record. It stays where something is missing; else one line does."""
         with contextlib.suppress(OSError):      # all that matters has been flushed
             self.file.close()
-        if self.whole and not self.resume:
-            self.path.unlink(missing_ok=True)
+        if self.whole:
+            with contextlib.suppress(AsrError), writing(self.path) as file:     # the output is there, with or without
+                file.write(json.dumps(self._seal()) + "\n")
+
+    def _seal(self) -> dict[str, Any]:
+        """What tells that the output is the whole of these utterances, and has not been touched since."""
+        paths = [self.out, *sorted(self.out.rglob("*"))] if self.out.is_dir() else [self.out]
+        return {"whole": self.content, "output": _digest([(str(path), _stamp(path)) for path in paths])}
+
+    def _forget_others(self) -> None:
+        """Take away the records of other commands for this output, which is about to become another."""
+        name = re.compile(rf"\.{re.escape(self.out.name)}\.[0-9a-f]{{12}}\.done")
+        for path in self.path.parent.iterdir():
+            if path != self.path and name.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -67,6 +93,22 @@ class Record:
             yield
         except OSError as error:
             raise AsrError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+
+def keepable(out: Path | None) -> Path | None:
+    """The output under a name beside which something can be kept; None for standard output and devices."""
+    if out is None or (out.exists() and not out.is_file() and not out.is_dir()):
+        return None
+    return out if out.name else out.absolute()          # the folder `.`
+
+
+def mark(utterance: Utterance, store: str = "") -> str:
+    """What changes when the sound of an utterance does: where it lies, and the file's size and time.
+
+    Args:
+        store: the fingerprint of the store whose features are read; the audio file does not matter then.
+    """
+    return _digest([str(utterance.audio), utterance.offset, utterance.duration, store or _stamp(utterance.audio)])
 
 
 def write_failures(out: Path, failures: Iterable[tuple[str, str]], audio: Mapping[str, Path]) -> Path | None:
@@ -81,15 +123,37 @@ def write_failures(out: Path, failures: Iterable[tuple[str, str]], audio: Mappin
     return path
 
 
-def _read(path: Path) -> Iterator[Hypothesis]:
-    """Hypotheses of an earlier call, exactly as they were; a line that a crash cut off is passed over."""
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Bytes and ns of a file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path, marks: Mapping[str, str]) -> Iterator[tuple[str, Hypothesis]]:
+    """Hypotheses of an earlier call for the same sound, by id; a line that a crash cut off is passed over."""
     if not path.exists():
         return
     for line in path.read_bytes().split(b"\n"):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
-            phones = tuple(TimedPhone(**phone) for phone in row.pop("phones"))
-            yield Hypothesis(**row, phones=phones)
+            found = row["hypothesis"]
+            if row["mark"] is not None and row["mark"] == marks.get(found["id"]):
+                phones = tuple(TimedPhone(**phone) for phone in found.pop("phones"))
+                yield found["id"], Hypothesis(**found, phones=phones)
+
+
+def _last(path: Path) -> Any:
+    """The last line of a record, None if there is none or it was cut off."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return json.loads(path.read_bytes().splitlines()[-1])
+    return None
 
 
 def _cut_torn_line(path: Path) -> None:
