@@ -60,7 +60,7 @@ def test_a_table_over_seeds_and_a_table_of_runs(tmp_path: Path, test_set: Path) 
     (plain,) = [line for line in lines if line.startswith("| plain | timit39 | ")]
     assert plain.startswith("| plain | timit39 | 1 | **6.25** | - | - | ")
     assert "| best/seed2 | 2 | 12.5 | `%PER 12.5 [ 2 / 16, 0 ins, 1 del, 1 sub ]` | - | - | 2026-01-02 |" in lines
-    assert "command `run it`" in lines[-1]
+    assert "trained by `run it`" in lines[-1]
 
 
 def test_a_run_without_hypotheses_or_with_others_is_an_error(tmp_path: Path, test_set: Path) -> None:

@@ -88,7 +88,7 @@ def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: 
         lines.append(f"| {' | '.join(cells)} |")
     if by_speaker_too:
         lines += _speakers(runs, protocols[0])
-    lines += ["", f"Commit {commit()}; command `{command}`; {machine()}.", ""]
+    lines += ["", f"Scored at commit {commit()}; trained by `{command}`; {machine()}.", ""]
     return "\n".join(lines)
 
 
