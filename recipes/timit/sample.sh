@@ -2,13 +2,13 @@
 # NLTK's free sample of TIMIT: three minutes of training speech, so a baseline and no boast. Two models of two minutes
 # of one core each: from scratch, and begun with the speechocean762 model.
 #
-#   recipes/timit/sample.sh /path/to/timit_sample [FOLDER]
+#   recipes/timit/sample.sh /path/to/timit_sample/flac [FOLDER]
 #
 # FOLDER: exp/timit-sample, seen from the repository. Run again, it does only what is not done yet.
 # INIT=exp/speechocean762/run/model.asr is the model to begin with (recipes/speechocean762/run.sh makes it); INIT=none
 # leaves that run out.
 set -euo pipefail
-corpus=$(realpath -- "${1:?the corpus: recipes/timit/sample.sh /path/to/timit_sample [FOLDER]}")
+corpus=$(realpath -- "${1:?the corpus: recipes/timit/sample.sh /path/to/timit_sample/flac [FOLDER]}")
 cd "$(dirname "$0")/../.."
 . tools/setup
 . tools/stage
