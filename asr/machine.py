@@ -14,7 +14,7 @@ from typing import Literal
 
 GB = 1 << 30
 LITTLE_DISK, LITTLE_MEMORY = 5.0, 2.0       # GB
-OPTIONAL = {"espeakng-loader": "recipes/espeak", "matplotlib": "plots", "Jinja2": "the report", "kaldiio": "ark files"}
+OPTIONAL = {"espeakng-loader": "recipes/espeak", "matplotlib": "plots", "Jinja2": "the report"}
 
 
 @dataclass(frozen=True, slots=True)

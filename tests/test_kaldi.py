@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -116,15 +117,27 @@ def test_a_command_that_fails_or_escapes_is_an_error(tmp_path: Path) -> None:
 
 
 def test_recordings_in_an_archive(tmp_path: Path) -> None:
-    kaldiio = pytest.importorskip("kaldiio", reason="kaldiio (extra 'kaldi') is not installed")
-    samples = np.arange(1600, dtype=np.int16)
-    kaldiio.save_ark(str(tmp_path / "wav.ark"), {"a": (16000, samples)}, scp=str(tmp_path / "wav.scp"))
-    (row,) = read_kaldi(tmp_path, audio=tmp_path / "kept")
-    assert row.duration == 0.1
-    assert np.array_equal(soundfile.read(row.audio, dtype="int16")[0], samples)
-    bad = data_dir(tmp_path / "bad", wav_scp=f"a {tmp_path / 'wav.ark'}:1\n")
-    with pytest.raises(AsrError, match=r"no recording at .*wav\.ark:1"):
-        read_kaldi(bad, audio=tmp_path / "kept")
+    """Key, space, WAV file, and the next: as wav-copy writes them."""
+    archive, samples = b"", {"a": np.arange(1600, dtype=np.int16), "b": np.arange(800, dtype=np.int16) - 400}
+    scp = ""
+    for key, own in samples.items():
+        wav = io.BytesIO()
+        soundfile.write(wav, own, 16000, format="WAV")
+        archive += f"{key} ".encode()
+        scp += f"{key} wav.ark:{len(archive)}\n"
+        archive += wav.getvalue()
+    (tmp_path / "wav.ark").write_bytes(archive)
+    rows = read_kaldi(data_dir(tmp_path, wav_scp=scp), audio=tmp_path / "kept")
+    assert [(row.id, row.duration) for row in rows] == [("a", 0.1), ("b", 0.05)]
+    for row in rows:
+        assert np.array_equal(soundfile.read(row.audio, dtype="int16")[0], samples[row.id])
+    for place, message in ((1, "no WAV begins there: make wav.scp again"), (99999999999999999999, ""),
+                           (len(archive), "no WAV begins there"), (2, "header promises")):
+        if place == 2:
+            (tmp_path / "wav.ark").write_bytes(archive[:1000])
+        bad = data_dir(tmp_path / "bad", wav_scp=f"a {tmp_path / 'wav.ark'}:{place}\n")
+        with pytest.raises(AsrError, match=rf"no recording at .*wav\.ark:{place}: .*{message}"):
+            read_kaldi(bad, audio=tmp_path / "kept")
 
 
 @pytest.mark.parametrize(("tables", "message"), [

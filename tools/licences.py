@@ -15,11 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 LOCK = Path(__file__).parent / "requirements.txt"
-ALLOWED = {"espeakng-loader": "the extra 'espeak': recipes/espeak alone loads it, asr never does",
-           "kaldiio": "the extra 'kaldi': imported for archives (ark) alone, not redistributed"}
+ALLOWED = {"espeakng-loader": "the extra 'espeak': recipes/espeak alone loads it, asr never does"}
 # What a package's metadata leave open, read from the licence file that it carries.
-KNOWN = {"espeakng-loader": "GPL-3.0-or-later", "kaldiio": "NTT software licence agreement for evaluation",
-         "cuda-toolkit": "none: it holds no files and names other packages"}
+KNOWN = {"espeakng-loader": "GPL-3.0-or-later", "cuda-toolkit": "none: it holds no files and names other packages"}
 STRICT = re.compile(r"\bA?GPL|GNU (Affero )?General Public|evaluation", re.IGNORECASE)
 LESSER = re.compile(r"LGPL|Lesser", re.IGNORECASE)
 

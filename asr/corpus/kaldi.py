@@ -201,17 +201,26 @@ def _run(command: str, where: str) -> bytes:
 
 
 def _unpack(path: Path, offset: int, where: str) -> bytes:
+    """The WAV file that lies in an archive at an offset, as Kaldi's `wav-copy` puts it there: its header has its size.
+
+    Raises:
+        AsrError: the archive cannot be read, or there is no whole recording at that place.
+    """
     try:
-        import kaldiio
-    except ImportError as error:
-        raise AsrError(f"{where}: archives need kaldiio: pip install 'asr[kaldi]'") from error
-    try:
-        rate, samples = kaldiio.load_mat(f"{path}:{offset}")
-        file = io.BytesIO()
-        soundfile.write(file, samples, rate, format="WAV")
-    except (OSError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-        raise AsrError(f"{where}: no recording at {path}:{offset}: {error}") from error
-    return file.getvalue()
+        with path.open("rb") as archive:
+            archive.seek(offset)
+            head = archive.read(8)
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] != b"RIFF":
+                raise ValueError("no WAV begins there")
+            if size > path.stat().st_size - offset - 8:
+                raise ValueError(f"its header promises {size:,} bytes, which the archive does not have")
+            wav = head + archive.read(size)
+        soundfile.info(io.BytesIO(wav))
+    except (OSError, OverflowError, ValueError, soundfile.LibsndfileError) as error:
+        raise AsrError(f"{where}: no recording at {path}:{offset}: {getattr(error, 'strerror', None) or error}: make "
+                       "wav.scp again, or name the folder that paths start from with --root") from error
+    return wav
 
 
 def _seconds(table: Table, key: str, folder: Path) -> float | None:
