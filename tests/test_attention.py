@@ -193,11 +193,13 @@ def test_outside_the_window_there_is_nothing(tiny_network: Make) -> None:
     assert (after.weights > 0).long().tolist() == inside
     torch.testing.assert_close(after.weights.sum(2), torch.ones(3, 2))
     far = memory.values.clone()
-    far[0, :3] = far[0, 7:] = 1e3               # of the first hypothesis's window, nothing
-    other = Memory(far, attention.remember(far, LENGTHS).keys, LENGTHS)
-    again, then = attention(query, other, gaze, Aids(Window(1, 2)))
-    assert torch.equal(then.weights[0, 0], after.weights[0, 0])
-    torch.testing.assert_close(again[0, 0], context[0, 0])
+    for strange in (1e3, float("nan"), math.inf):
+        far[0, :3] = far[0, 7:] = strange       # of the first hypothesis's window, nothing
+        other = Memory(far, attention.remember(far, LENGTHS).keys, LENGTHS)
+        again, then = attention(query, other, gaze, Aids(Window(1, 2)))
+        assert torch.equal(then.weights[0, 0], after.weights[0, 0])
+        torch.testing.assert_close(again[0, 0], context[0, 0])
+        torch.testing.assert_close(again[1:], context[1:])
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ def test_lab_with_times_in_100_ns_or_phones_alone(tmp_path: Path) -> None:
 
 
 def test_lexicon_takes_the_first_pronunciation_and_drops_stress(tmp_path: Path) -> None:
-    path = write(tmp_path / "l.txt", ";;; comment\n# another\nREAD  R EH1 D\nREAD(2)  R IY1 D\n"
+    path = write(tmp_path / "l.txt", ";;; comment\n# another\n \t# a third\nREAD  R EH1 D\nREAD(2)  R IY1 D\n"
                                      "D'ARTAGNAN  D AH0 R T # and so on\nnew\t0.99\t0.5\tN UW1\n")
     assert read_lexicon(path) == {"read": ("R", "EH", "D"), "d'artagnan": ("D", "AH", "R", "T"),
                                   "new": ("N", "UW")}

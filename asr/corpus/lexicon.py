@@ -34,7 +34,10 @@ def read_lexicon(path: Path, stress: bool = False) -> Lexicon:
     for number, line in enumerate(_lines(path), start=1):
         if line.startswith((";;;", "#")) or not line.strip():
             continue
-        word, *phones = re.sub(r"\s#.*$", "", line).split()
+        fields = re.sub(r"\s#.*$", "", line).split()
+        if not fields:
+            continue
+        word, *phones = fields
         while phones and NUMBER.fullmatch(phones[0]):
             phones.pop(0)
         if not phones:

@@ -56,4 +56,8 @@ def context(memory: Memory, weights: Tensor, first: Tensor) -> Tensor:
     rows = torch.arange(B, device=first.device).unsqueeze(1)
     values = memory.values[rows, frames.clamp(0, memory.values.size(1) - 1)]                    # (B, W', D)
     spread = weights.new_zeros(B, K, frames.size(1)).scatter_(2, column, weights)
-    return torch.bmm(spread.to(values.dtype), values)
+    found = torch.bmm(spread.to(values.dtype), values)
+    if not found.isfinite().all():      # 0 times NaN is NaN: what one window holds must not reach the others
+        own = (first.unsqueeze(2) + torch.arange(W, device=first.device)).clamp(0, memory.values.size(1) - 1)
+        found = (weights.to(values.dtype).unsqueeze(2) @ memory.values[rows.unsqueeze(2), own]).squeeze(2)
+    return found
