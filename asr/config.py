@@ -105,9 +105,9 @@ class Mask(Section):
 
 
 class Join(Section):
-    """Training on random joins of utterances, so that long input is no news."""
+    """Training on random joins of utterances, so that long input is no news. An epoch still has each utterance once."""
 
-    probability: Share = 0.0                    # that an utterance of a batch becomes a join
+    probability: Share = 0.0                    # that a row of a batch is a join
     most: Annotated[int, Field(ge=2)] = 3       # utterances in a join, drawn from 2 to this
     gap: NotNegative = 0.05                     # s of silence between two
     phone: str = ""                             # label of the gap, where the phone set has one
@@ -231,6 +231,30 @@ class Config(Section):
     decode: Decode = Decode()
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain data, and every key once: of two, PyYAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping without the chance to say a thing twice."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice: take one out", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """Plain data from YAML.
+
+    Raises:
+        yaml.YAMLError: it is none, or a key is there twice. RecursionError, ValueError: it is nested without end, or
+            holds a number or date that cannot be.
+    """
+    return yaml.load(text, _Loader)
+
+
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and apply `key=value` overrides to it.
 
@@ -244,7 +268,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     tree: Any = {}
     if path is not None:
         try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            tree = load_yaml(Path(path).read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -283,7 +307,7 @@ def _override(tree: Any, overrides: Sequence[str]) -> Any:
         if not isinstance(node, dict):
             raise AsrError(f"-o {override}: {'.'.join(sections)} is no section")
         try:
-            node[last] = yaml.safe_load(value)
+            node[last] = load_yaml(value)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise AsrError(f"-o {override}: the value is not YAML: {_one_line(error)}") from error
     return tree
@@ -327,6 +351,18 @@ def known_keys() -> list[str]:
                 keys += walk(field.annotation, f"{prefix}{name}.")
         return keys
     return walk(Config, "")
+
+
+def without_unknown(tree: Any) -> tuple[Any, tuple[str, ...]]:
+    """A tree of plain data without the keys that no config has, and those keys, dotted."""
+    known, strange = set(known_keys()), []
+
+    def walk(node: Any, prefix: str) -> Any:
+        if not isinstance(node, dict):
+            return node
+        strange.extend(f"{prefix}{name}" for name in node if f"{prefix}{name}" not in known)
+        return {name: walk(value, f"{prefix}{name}.") for name, value in node.items() if f"{prefix}{name}" in known}
+    return walk(tree, ""), tuple(strange)
 
 
 def dump_config(config: Config) -> str:

@@ -179,6 +179,18 @@ def test_joins_have_the_gaps_frames_and_label() -> None:
     assert 6 <= joined <= 26                            # 40 draws with p = 0.4
 
 
+def test_an_epoch_with_joins_has_every_utterance_once_and_joins_them_differently_each_time() -> None:
+    load = loader(override())
+    partners = []
+    for epoch in range(3):
+        rows = [[i for i, _ in item.parts] for batch in load.batches(epoch) for item in batch]
+        assert sorted(i for row in rows for i in row) == list(range(len(load.source.utterances)))
+        partners.append({tuple(row) for row in rows if len(row) > 1})
+    assert partners[0] and partners[0] != partners[1] != partners[2]
+    assert [[item.parts for item in batch] for batch in load.batches(1)] \
+        == [[item.parts for item in batch] for batch in loader(override()).batches(1)]
+
+
 def test_a_gap_is_digital_silence_or_the_quietest_neighbour() -> None:
     silence = Fbank(FEATURES)(torch.zeros(400))[0]
     a, b = torch.randn(6, 8), torch.randn(4, 8) - 2

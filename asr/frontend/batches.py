@@ -25,7 +25,7 @@ from asr.frontend.store import FeatureSource
 
 IGNORED = -100                  # a target that counts nothing, as torch's cross-entropy has it
 BUCKET = 1.1                    # utterances of a bucket differ in length by this factor at most
-PLAN, DRAW, MASK = 0, 1, 2      # streams of random numbers that must not be the same
+PLAN, DRAW, MASK, JOIN = range(4)   # streams of random numbers that must not be the same
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Loader:
         """The batches of all ranks in epoch n."""
         if self._planned is None or self._planned[0] != n:
             train = self.config.train
-            items = [self._draw(n, i) for i in range(len(self.source.utterances))]
+            items = self._items(n)
             groups = plan([self.frames(item) for item in items], budget=train.batch_frames,
                           most=train.batch_utterances, seed=train.seed if self.train else 0,
                           epoch=n if self.train else 0, shortest_first=train.shortest_first if self.train else 1)
@@ -174,20 +174,24 @@ class Loader:
         whole = join(static, self.gap_frames, self.silence, rng) if len(static) > 1 else static[0]
         x = prepare_features(whole, self.features, self.normaliser)
         mask = self.config.train.mask
+        mask = mask.model_copy(update={"time_masks": mask.time_masks * len(item.parts)})
         return spec_augment(x, mask, rng, self.features.mels, static_width(self.features)) if self.train else x
 
-    def _draw(self, n: int, i: int) -> Item:
-        """What utterance i becomes in epoch n: at which speed, joined with which others."""
-        train, speeds = self.config.train, self.features.speeds
+    def _items(self, n: int) -> list[Item]:
+        """The rows of epoch n: every utterance once, alone or in a join, at the speed drawn for it."""
+        train, count, speeds = self.config.train, len(self.source.utterances), self.features.speeds
         if not self.train or (speeds == [1.0] and not train.join.probability):
-            return Item(((i, 1.0),))
-        rng = np.random.default_rng([DRAW, train.seed, n, i])
-        parts = [(i, speeds[rng.integers(len(speeds))])]
-        if rng.random() < train.join.probability:
-            for _ in range(int(rng.integers(2, train.join.most + 1)) - 1):
-                other = int(rng.integers(len(self.source.utterances)))
-                parts.append((other, speeds[rng.integers(len(speeds))]))
-        return Item(tuple(parts))
+            return [Item(((i, 1.0),)) for i in range(count)]
+        drawn = [speeds[np.random.default_rng([DRAW, train.seed, n, i]).integers(len(speeds))] for i in range(count)]
+        if not train.join.probability:
+            return [Item(((i, drawn[i]),)) for i in range(count)]
+        rng = np.random.default_rng([JOIN, train.seed, n])
+        order, items = rng.permutation(count).tolist(), []
+        while order:
+            size = int(rng.integers(2, train.join.most + 1)) if rng.random() < train.join.probability else 1
+            items.append(Item(tuple((i, drawn[i]) for i in order[:size])))
+            order = order[size:]
+        return items
 
 
 class _Shares(Dataset):
