@@ -140,6 +140,7 @@ def test_a_protocol_of_ones_own(tmp_path):
     ("table: t.tsv", "no protocol: a 'table' needs 'from' as well"),
     ("splits: [{name: x}]", "no protocol: .*missing"),
     ("a: [", "not YAML"),
+    ("drop: [a]\ndrop: [b]", "not YAML: the key 'drop' is there twice: take one out"),
     ("table: t.tsv\nfrom: [one]\nto: two", "the table sends 'b' to c and, by column two, to b"),
 ])
 def test_a_wrong_protocol_is_refused(tmp_path, text, message):

@@ -117,11 +117,13 @@ def load_protocol(name: str) -> Protocol:
 
 def _read(path: Path) -> Protocol:
     import yaml
+
+    from asr.config import load_yaml
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise AsrError(f"{path}: not YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(tree, dict):
         raise AsrError(f"{path}: no protocol: expected keys such as 'table:' and 'drop:', not {tree!r:.40}")
