@@ -355,7 +355,8 @@ def known_keys() -> list[str]:
 
 def without_unknown(tree: Any) -> tuple[Any, tuple[str, ...]]:
     """A tree of plain data without the keys that no config has, and those keys, dotted."""
-    known, strange = set(known_keys()), []
+    known = set(known_keys())
+    strange: list[str] = []
 
     def walk(node: Any, prefix: str) -> Any:
         if not isinstance(node, dict):

@@ -18,7 +18,7 @@ from asr.config import Config
 from asr.corpus.phones import PhoneSet
 from asr.errors import AsrError
 from asr.frontend.fbank import Normaliser
-from asr.model.file import load_header, load_model, save_model
+from asr.model.file import load_header, load_model, own_version, save_model
 from asr.model.recognizer import Recognizer
 
 Make = Callable[..., Recognizer]
@@ -165,8 +165,50 @@ def test_other_files(load: Callable[[Path], object], tmp_path: Path) -> None:
 def test_a_header_that_says_nonsense(model: Path) -> None:
     rewrite(model, lambda tensors: None, phones='["a", "a"]')
     assert complaint(model, load_header) == "a phone set names a phone twice"
-    rewrite(model, lambda tensors: None, phones='["a"]', config='{"encoder": {"wdith": 3}}')
-    assert complaint(model, load_header) == "unknown key 'encoder.wdith': did you mean 'encoder.width'?"
+    rewrite(model, lambda tensors: None, phones='["a"]', config='{"encoder": {"width": "wide"}}')
+    assert complaint(model, load_header) == "encoder.width is 'wide': input should be a valid integer"
+
+
+@pytest.mark.parametrize(("version", "writer"), [
+    ("9.1", "asr 9.1"), ("", "a version that left no name"), (own_version(), f"another state of asr {own_version()}")])
+@pytest.mark.parametrize("key", ["encoder.wings", "features.low.a", "times.clock", "wings", "attention.a.b"])
+def test_a_key_that_changes_what_the_weights_compute_is_refused(key: str, version: str, writer: str, model: Path,
+                                                                tiny_config: Callable[..., Config]) -> None:
+    tree = tiny_config().model_dump()
+    section, _, name = key.partition(".")
+    if name == "low.a":
+        tree["features"]["low"] = {"a": 1}
+    else:
+        (tree[section] if name else tree)[name or section] = 1
+    rewrite(model, lambda tensors: None, config=json.dumps(tree), version=version)
+    for load in (load_header, load_model):
+        assert complaint(model, load) == (
+            f"was written by {writer}; this is asr {own_version()}, which does not know '{key}' of its config: "
+            "install the version that wrote it, or train the model anew")
+
+
+def test_a_key_that_only_trained_or_searched_is_passed_over(
+        model: Path, tmp_path: Path, tiny_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_config()
+    tree = config.model_dump()
+    tree["train"] |= {"wings": True, "a.b": {"c": 1}}
+    tree["decode"]["window"]["glass"] = "clear"
+    rewrite(model, lambda tensors: None, config=json.dumps(tree), version="9.1")
+    found = load_model(model)
+    assert found.config == config
+    assert capsys.readouterr().err == (f"asr: {model}: was written by asr 9.1: train.wings, train.a.b, "
+                                       "decode.window.glass of its config mean nothing to this one and are passed "
+                                       "over\n")
+    save_model(tmp_path / "again.asr", found.network, found.config, found.phones, found.normaliser, {})
+    assert load_model(tmp_path / "again.asr").header.passed_over == ()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_without_a_version_and_with_fewer_keys_is_read(model: Path, tiny_config: Callable[..., Config]) -> None:
+    tree = tiny_config().model_dump()
+    del tree["times"], tree["decode"]["window"]
+    rewrite(model, lambda tensors: None, config=json.dumps(tree), version="")
+    assert load_model(model).config == tiny_config()
 
 
 def test_a_pickle_under_the_name_runs_nothing(tmp_path: Path) -> None:

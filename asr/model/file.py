@@ -1,19 +1,26 @@
 """The model file: one `.asr`, which is safetensors with everything that decoding needs in its header.
 
-The header's metadata hold the config, the phone set, the provenance (data, commit, PER) and a SHA-256 over them and
-the tensors; the tensors are the weights and the normaliser. Nothing in the file can run code.
+The header's metadata hold the config, the phone set, the provenance (data, commit, PER), the version of `asr` that
+wrote it, and a SHA-256 over them and the tensors; the tensors are the weights and the normaliser. Nothing in the file
+can run code.
+
+A file of another version may hold config keys that this one does not know. Those that only say how it was trained or
+searched (`train`, `decode`) are passed over with a warning; any other would change what the weights compute, so the
+file is refused, by the name of the version that wrote it. Keys that are missing have their defaults.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.config import Config, parse_config
+from asr.config import Config, parse_config, without_unknown
 from asr.corpus.phones import PhoneSet
 from asr.errors import AsrError
 from asr.files import writing
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT = "asr-1"
 TIMES = "times."        # what the classifier's tensors begin with
+HARMLESS = ("train", "decode")      # sections that say nothing about what the weights mean
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,12 @@ class Header:
     provenance: Mapping[str, Any]
     sha256: str                         # as the file has it; `load_model` compares
     metadata: Mapping[str, str]         # the texts that all this was read from
+    passed_over: tuple[str, ...] = ()   # keys of its config that this version does not know, and does not need
+
+    @property
+    def version(self) -> str:
+        """The version of `asr` that wrote it; "" where that was not noted."""
+        return self.metadata.get("version", "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ def load_header(path: Path) -> Header:
     """What the file says of itself; torch is not needed for it.
 
     Raises:
-        AsrError: the file is missing, cut short, or no model.
+        AsrError: the file is missing, cut short, or no model; or another version's, which this one would misread.
     """
     from safetensors import SafetensorError, safe_open
     try:
@@ -85,10 +99,35 @@ def load_header(path: Path) -> Header:
             raise TypeError
     except (KeyError, ValueError, TypeError, RecursionError):
         raise AsrError(f"{path}: the model's header is damaged: copy the file again or train it anew") from None
+    tree, strange = _understood(tree, path, metadata.get("version", ""))
     try:
-        return Header(parse_config(tree, str(path)), PhoneSet(phones), provenance, digest, metadata)
+        return Header(parse_config(tree, str(path)), PhoneSet(phones), provenance, digest, metadata, strange)
     except AsrError as error:
         raise AsrError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _understood(tree: Any, path: Path, version: str) -> tuple[Any, tuple[str, ...]]:
+    """The config's tree without what this version does not know and does not need, and the keys left out."""
+    tree, strange = without_unknown(tree)
+    for key in strange:
+        if key.partition(".")[0] not in HARMLESS:
+            raise AsrError(f"{path}: was written by {_writer(version)}; this is asr {own_version()}, which does not "
+                           f"know '{key}' of its config: install the version that wrote it, or train the model anew")
+    return tree, strange
+
+
+def _writer(version: str) -> str:
+    if not version:
+        return "a version that left no name"
+    return f"another state of asr {version}" if version == own_version() else f"asr {version}"
+
+
+def own_version() -> str:
+    """The version of this package; "unknown" where it runs without having been installed."""
+    try:
+        return installed.version("asr")
+    except installed.PackageNotFoundError:
+        return "unknown"
 
 
 def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet, normaliser: Normaliser,
@@ -104,8 +143,8 @@ def save_model(path: Path, network: Recognizer, config: Config, phones: PhoneSet
         tensors = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
     tensors |= {"normaliser.mean": normaliser.mean.float().contiguous(),
                 "normaliser.std": normaliser.std.float().contiguous()}
-    metadata = {"format": FORMAT, "config": json.dumps(config.model_dump()), "phones": json.dumps(phones.phones),
-                "provenance": json.dumps(dict(provenance), ensure_ascii=False)}
+    metadata = {"format": FORMAT, "version": own_version(), "config": json.dumps(config.model_dump()),
+                "phones": json.dumps(phones.phones), "provenance": json.dumps(dict(provenance), ensure_ascii=False)}
     metadata["sha256"] = _digest(tensors, metadata)
     with writing(Path(path), "wb") as file:
         file.write(_ordered(save(tensors, metadata)))
@@ -141,6 +180,9 @@ def load_model(path: Path, device: str = "cpu") -> Model:
         raise AsrError(f"{path}: cut short or damaged ({error}): {advice}") from error
     if _digest(tensors, header.metadata) != header.sha256:
         raise AsrError(f"{path}: does not match its checksum, the file is damaged: {advice}")
+    if header.passed_over:
+        print(f"asr: {path}: was written by {_writer(header.version)}: {', '.join(header.passed_over)} of its config "
+              "mean nothing to this one and are passed over", file=sys.stderr)
     width = feature_width(header.config.features)
     held = sum(tensor.numel() for tensor in tensors.values())
     if _fewest_weights(header.config) > held:       # before memory is taken for them
