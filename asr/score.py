@@ -112,7 +112,8 @@ def _check_protocol(hypotheses: Transcripts, name: str, protocol: Protocol) -> N
     other = next((t.protocol for t in hypotheses.values() if t.protocol not in (None, protocol.digest)), None)
     if other is not None:
         raise AsrError(f"{name}: was scored by another protocol (table {other}) than {protocol.name} "
-                       f"({protocol.digest}): scores of different protocols cannot be compared")
+                       f"({protocol.digest}), and scores of different protocols cannot be compared: score its "
+                       "hypotheses anew")
 
 
 def _boundaries(scored: Score, reference: str, references: Transcripts, name: str,

@@ -113,7 +113,19 @@ def test_a_standard_set_of_another_size_is_noticed(name, utterances, phones):
     note, = score(references, references, load_protocol(name), speakers).notes
     standard = {192: "core test", 400: "dev"}[utterances]
     assert note == (f"TIMIT's {standard} has {phones:,} reference phones under {name}, this one {phones - 1:,}: its "
-                    "labels are not the standard ones")
+                    "labels are not the standard ones, so do not compare this number with published ones")
+
+
+def test_a_standard_set_that_holds_the_sa_sentences_or_is_not_whole_is_noticed():
+    references, speakers = standard_set(192, 7215)
+    kept = {f"{speaker}_sa{n}": ["ih"] * 10 for speaker in set(speakers.values()) for n in (1, 2)}
+    everyone = speakers | {id: id.split("_")[0] for id in kept}
+    assert score(references | kept, references | kept, load_protocol("timit39"), everyone).notes == [
+        "TIMIT's core test has 7,215 reference phones under timit39 in 192 utterances of 24 speakers, this set of 24 "
+        "speakers has 7,695 in 240: if it should be that one, leave out the SA sentences and nothing else"]
+    del references["s3_24"], speakers["s3_24"]
+    note, = score(references, references, load_protocol("timit39"), speakers).notes
+    assert "in 191: if it should be that one" in note
 
 
 def test_a_set_that_is_no_standard_one_is_not_taken_for_it():

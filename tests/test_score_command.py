@@ -109,6 +109,7 @@ def test_systems_are_compared_pair_by_pair(asr, tmp_path):
     code, out, _ = asr("score ref.jsonl good.trn --compare bad.trn --compare same.trn")
     assert code == 0
     assert out.startswith(f"system good.trn\n{LAST_LINES}\nsystem bad.trn\n")
+    assert asr("score ref.jsonl good.trn bad.trn same.trn")[1] == out
     assert out[out.index("first "):] == """\
 first     second    difference     95 % interval      p  p Holm  segments      z  p MAPSSWE  p Holm
 good.trn  bad.trn       -55.56  -60.00 to -50.00  0.001   0.003         3  -5.00     <0.001  <0.001
@@ -156,7 +157,8 @@ def test_a_core_test_of_another_size_is_noted(asr, tmp_path):
     (tmp_path / "core.trn").write_text(lines)
     assert asr("score core.trn core.trn --protocol timit39")[1].startswith(
         "note: TIMIT's core test has 7,215 reference phones under timit39, this one 7,104: its labels are not the "
-        "standard ones\nprotocol timit39: 7,104 reference phones in 192 utterances, table cc8a3d7f\n%PER 0.0 ")
+        "standard ones, so do not compare this number with published ones\nprotocol timit39: 7,104 reference phones in 192 utterances, table cc8a3d7f\n%PER 0.0 ")
+    assert asr("score core.trn core.trn --protocol timit39 -f pra")[2].startswith("asr: note: TIMIT's core test has ")
 
 
 def test_an_infinite_per_is_null_in_json(asr):
@@ -168,8 +170,8 @@ def test_an_infinite_per_is_null_in_json(asr):
 def test_a_score_of_another_protocol_is_not_compared(asr):
     asr("score ref.jsonl good.trn -f json --out old.json")
     assert asr("score ref.jsonl good.trn --compare old.json --protocol timit39") == (
-        1, "", "asr: old.json: was scored by another protocol (table f42c6176) than timit39 (cc8a3d7f): scores of "
-               "different protocols cannot be compared\n")
+        1, "", "asr: old.json: was scored by another protocol (table f42c6176) than timit39 (cc8a3d7f), and scores "
+               "of different protocols cannot be compared: score its hypotheses anew\n")
 
 
 def test_prints_of_several_systems_are_named(asr):
@@ -218,7 +220,7 @@ def test_the_page_needs_nothing_beside_it_and_escapes_what_it_shows(asr, tmp_pat
                                                  "timit61: did you mean 'axr'?"),
     ("score ref.jsonl good.trn --protocol timit40", "timit40: no such protocol: choose plain, timit39, "
      "timit39-merge-sil, timit39-no-sil, timit48, timit61, or give a .yaml file"),
-    ("score ref.jsonl good.trn --boundaries", "good.trn: 'a-1' has no times, as 2 of 3 utterances: --boundaries needs "
+    ("score ref.jsonl good.trn --boundaries", "good.trn: 2 of 3 utterances have no times, 'a-1' for one: --boundaries needs "
      "'phone_times' in a manifest, TextGrids, .PHN or ctm files, or what `asr decode -f jsonl` writes"),
     ("score ref.jsonl - --compare -", "-: standard input can be read once only: give files for the others"),
     ("score good.trn part.trn --hyp-format ctm", "part.trn:1: expected 'recording channel start duration phone "

@@ -22,7 +22,7 @@ SCORE_KINDS = ["manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn", "sc
 @click.option("-f", "--format", "form", type=click.Choice(["text", "json", "pra", "confusions", "html"]),
               default="text", show_default=True, help="How the result is shown.")
 @click.option("--compare", "compared", multiple=True, metavar="HYP2",
-              help="Compare with these hypotheses as well: difference, interval, p, matched pairs.")
+              help="Further hypotheses, the same as another HYP.")
 @click.option("--by", type=click.Choice(["speaker", "length"]), multiple=True, help="Add a table of PER.")
 @click.option("--boundaries", is_flag=True, help="Measure the times of phones, where both sides have them.")
 @click.option("--samples", type=click.IntRange(100, 1_000_000), default=1000, show_default=True,
@@ -36,7 +36,8 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
     """Score hypotheses against references: phone error rate, by id, with its 95 % interval.
 
     REF is a manifest, trn, Kaldi text or data directory, TextGrids, or TIMIT's .PHN; HYP is what `asr decode` writes
-    as jsonl, txt, trn, ctm, kaldi or textgrid. `-` is standard input.
+    as jsonl, txt, trn, ctm, kaldi or textgrid. `-` is standard input. Of several, each is compared with every other:
+    paired difference, its interval, p, and the matched-pairs test.
 
     \b
     Examples:
@@ -47,7 +48,11 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
     from asr.files import writing
     from asr.score import Options, render, score_files
     options = Options(reference_kind=ref_format, hypothesis_kind=hyp_format, **asked)
-    text = render(score_files(reference, [*hypotheses, *compared], options, bool(compared)), form)
+    systems = [*hypotheses, *compared]
+    result = score_files(reference, systems, options, len(systems) > 1)
+    text = render(result, form)
+    for note in [] if form == "text" else sorted({note for system in result.systems for note in system.score.notes}):
+        click.echo(f"asr: note: {note}", err=True)
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -45,11 +45,11 @@ def read_transcripts(source: str, kind: str | None = None) -> list[Transcript]:
         transcripts = _read(source, text, kind or kind_of(source, text))
     name = "standard input" if source == "-" else source
     if not transcripts:
-        raise AsrError(f"{name}: holds no utterance")
+        raise AsrError(f"{name}: holds no utterance: is it empty, or the wrong file?")
     seen: set[str] = set()
     for transcript in transcripts:
         if transcript.id in seen:
-            raise AsrError(f"{name}: id {transcript.id!r} occurs twice")
+            raise AsrError(f"{name}: id {transcript.id!r} occurs twice: an id names one utterance, so leave one of them out")
         seen.add(transcript.id)
     return transcripts
 
@@ -134,9 +134,11 @@ def _of_utterance(utterance: Utterance, where: str) -> Transcript:
         try:
             times = tuple((float(start), float(end)) for start, end in times)
         except (TypeError, ValueError):
-            raise AsrError(f"{where}: 'phone_times' of {utterance.id!r} are not [[start, end], …]") from None
+            raise AsrError(f"{where}: 'phone_times' of {utterance.id!r} are not [[start, end], …]: a pair of "
+                           "seconds for each phone") from None
         if len(times) != len(utterance.phones):
-            raise AsrError(f"{where}: {utterance.id!r} has {len(utterance.phones)} phones, {len(times)} 'phone_times'")
+            raise AsrError(f"{where}: {utterance.id!r} has {len(utterance.phones)} phones, {len(times)} 'phone_times': "
+                           "give every phone its own")
     return Transcript(utterance.id, utterance.phones, times, utterance.speaker)
 
 
@@ -168,4 +170,4 @@ def _text_of(source: str) -> str:
     except OSError as error:
         raise AsrError(f"{source}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AsrError(f"{source}: not UTF-8 text: {error.reason}") from error
+        raise AsrError(f"{source}: not UTF-8 text: {error.reason}: save it as UTF-8") from error

@@ -20,7 +20,7 @@ def srt(hypothesis: Hypothesis) -> str:
         AsrError: the phones have no times.
     """
     if hypothesis.phones and not any(p.end > 0 for p in hypothesis.phones):
-        raise AsrError(f"{hypothesis.id}: its phones have no times, so there are no subtitles of it")
+        raise AsrError(f"{hypothesis.id}: its phones have no times, so there are no subtitles of it: write txt or trn")
     return "\n".join(f"{number}\n{clock(cue[0].start)} --> {clock(cue[-1].end)}\n{' '.join(p.phone for p in cue)}\n"
                      for number, cue in enumerate(cues(hypothesis.phones), start=1))
 

@@ -26,7 +26,7 @@ def textgrid(hypothesis: Hypothesis) -> str:
     from praatio.utilities import textgrid_io
     phones = [(p.start, p.end, p.phone) for p in hypothesis.phones]
     if phones and not any(end > 0 for _, end, _ in phones):
-        raise AsrError(f"{hypothesis.id}: its phones have no times, so there is no TextGrid of it")
+        raise AsrError(f"{hypothesis.id}: its phones have no times, so there is no TextGrid of it: write txt or trn")
     words = _words(hypothesis)
     ends = [end for _, end, _ in phones + words]
     duration = float(hypothesis.extra.get("duration") or max(ends, default=0.0)) or SHORTEST

@@ -75,7 +75,7 @@ def need_times(phones: Mapping[str, Sequence[object]], times: Mapping[str, objec
     """
     without = [id for id in phones if phones[id] and id not in times]
     if without:
-        raise AsrError(f"{name}: {without[0]!r} has no times, as {len(without):,} of {len(phones):,} utterances: "
+        raise AsrError(f"{name}: {len(without):,} of {len(phones):,} utterances have no times, {without[0]!r} for one: "
                        "--boundaries needs 'phone_times' in a manifest, TextGrids, .PHN or ctm files, "
                        "or what `asr decode -f jsonl` writes")
 

@@ -76,12 +76,19 @@ class Score:
     @property
     def notes(self) -> list[str]:
         """What a reader of the number should know: a standard set that has not its standard size."""
-        speakers = {row.speaker for row in self.rows} - {None}
-        return [f"TIMIT's {split.name} has {split.phones:,} reference phones under {self.protocol.name}, "
-                f"this one {self.total.phones:,}: its labels are not the standard ones"
-                for split in self.protocol.splits
-                if len(self.rows) == split.utterances and len(speakers) in (0, split.speakers)
-                and self.total.phones != split.phones]
+        speakers = len({row.speaker for row in self.rows} - {None})
+        phones, utterances = self.total.phones, len(self.rows)
+        notes = []
+        for split in self.protocol.splits:
+            standard = f"TIMIT's {split.name} has {split.phones:,} reference phones under {self.protocol.name}"
+            if utterances == split.utterances and speakers in (0, split.speakers) and phones != split.phones:
+                notes.append(f"{standard}, this one {phones:,}: its labels are not the standard ones, so do not compare "
+                             "this number with published ones")
+            elif utterances != split.utterances and speakers == split.speakers:
+                notes.append(f"{standard} in {split.utterances} utterances of {speakers} speakers, this set of "
+                             f"{speakers} speakers has {phones:,} in {utterances}: if it should be that one, leave out "
+                             "the SA sentences and nothing else")
+        return notes
 
 
 def score(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Sequence[str]],

@@ -70,7 +70,8 @@ def compare(first: Score, second: Score, samples: int = SAMPLES, seed: int = 1) 
     check_comparable(first, second)
     unit, sums = _units([first, second])
     if len(sums) < 2 or not first.total.phones:
-        raise AsrError(f"{len(sums)} {unit} cannot be resampled: a comparison needs two utterances at least")
+        raise AsrError(f"{len(sums)} {unit} cannot be resampled: a comparison needs two utterances at least: score each "
+                       "system by itself")
     resampled = _resample(sums, samples, seed)
     differences = resampled[:, 0] - resampled[:, 1]
     observed = first.total.per - second.total.per
@@ -95,7 +96,8 @@ def check_comparable(first: Score, second: Score) -> None:
     other = {row.id: row.reference for row in second.rows}
     if references != other:
         odd = next(id for id in [*references, *other] if references.get(id) != other.get(id))
-        raise AsrError(f"the two scores have different references, for instance of {odd!r}: they cannot be compared")
+        raise AsrError(f"the two scores have different references, for instance of {odd!r}: score both "
+                       "against the same ones")
 
 
 def mapsswe(first: Score, second: Score) -> tuple[int, float, float]:
