@@ -1,7 +1,7 @@
 """Phoneme recognition in speech of any length with an attention model.
 
     import asr
-    hypothesis = asr.load("model.asr").transcribe("speech.wav")
+    hypothesis = asr.load("model.asr").transcribe("speech.wav")     # asr.load(): the English model that comes along
     print(hypothesis.text)
 """
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch: spinning threads starve other processes
 
 
-def load(path: Path | str, *, device: str = "auto") -> Transcriber:
-    """A model that is ready to `transcribe(wav)`; see `asr.decode.Transcriber`."""
+def load(path: Path | str | None = None, *, device: str = "auto") -> Transcriber:
+    """A model that is ready to `transcribe(wav)`; see `asr.decode.Transcriber`. Without a path, the one in the box."""
+    from asr.boxed import boxed_model
     from asr.decode import Transcriber
     from asr.model.file import load_model
     from asr.training.distributed import pick_device
-    model = load_model(Path(path))
+    model = load_model(Path(path) if path is not None else boxed_model())
     return Transcriber(model, model.config.decode, pick_device(device))

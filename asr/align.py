@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asr import config
 from asr.corpus.records import Hypothesis, Utterance
-from asr.decode import Heard, Live, Tally, Transcriber, check_ids, sources, with_origin
+from asr.decode import NAMED, Heard, Live, Tally, Transcriber, check_ids, sources, with_origin
 from asr.errors import AsrError
 from asr.formats.writers import write_hypotheses
 from asr.model.file import Model
@@ -125,7 +125,9 @@ def align(model: Model, manifests: Sequence[str], settings: config.Decode, *, fo
     if tally.utterances:
         print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "
               f"{taken:.1f} s ({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
-    for id, reason in tally.failures:
+    for id, reason in tally.failures[:NAMED]:
         named = reason.startswith(f"{id}:") or repr(id) in reason
         print(f"asr: {reason}" if named else f"asr: {id}: {reason}", file=sys.stderr)
+    if len(tally.failures) > NAMED:
+        print(f"asr: and {len(tally.failures) - NAMED} more", file=sys.stderr)
     return tally

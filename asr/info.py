@@ -25,6 +25,7 @@ class Info:
     header: Header
     config: Config              # the header's, with what was asked for on the command line
     parameters: int
+    half: bool                  # whether they are stored as float16
     long: Bound | None          # None: this model cannot read recordings block by block
     batch: Bound
 
@@ -39,21 +40,28 @@ def look(path: Path, overrides: Sequence[str] = ()) -> Info:
     header = load_header(path)
     config = override_config(header.config, overrides)
     with safe_open(path, framework="numpy") as file:
-        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys()    # noqa: SIM118
-                         if not name.startswith("normaliser."))
+        weights = [file.get_slice(name) for name in file.keys() if not name.startswith("normaliser.")]  # noqa: SIM118
+        parameters = sum(math.prod(tensor.get_shape()) for tensor in weights)
+        half = all(tensor.get_dtype() == "F16" for tensor in weights)
     phones = len(header.phones)
     walks = config.decode.window.enabled and config.attention.kind != "none"
-    return Info(str(path), Path(path).stat().st_size, header, config, parameters,
+    return Info(str(path), Path(path).stat().st_size, header, config, parameters, half,
                 long_bound(config, phones) if walks else None, batch_bound(config, phones))
 
 
 def info_text(info: Info) -> str:
     """For a reader."""
-    config, rows = info.config, [(info.path, f"{info.parameters:,} parameters, {info.size / MB:.1f} MB")]
+    config, header = info.config, info.header
+    halved = ", stored as float16" * info.half
+    rows = [(info.path, f"{info.parameters:,} parameters, {info.size / MB:.1f} MB{halved}")]
+    rows += [(name, line) for name, value in _card(header).items() for line in _lines(value)]
     rows += [(name, value) for name, value in _shape(config)]
-    rows += [("phones", f"{len(info.header.phones) - 1}: " + " ".join(_phones(info.header)))]
-    rows += [(name.replace("_", " "), _plain(value)) for name, value in info.header.provenance.items()
-             if value not in (None, "")]
+    rows += [("phones", f"{len(header.phones) - 1}: " + " ".join(_phones(header)))]
+    rows += [(name.replace("_", " "), _plain(value)) for name, value in header.provenance.items()
+             if value not in (None, "") and name != "card"]
+    rows += [("written by", f"asr {header.version}")] if header.version else []
+    rows += [("passed over", f"{' '.join(header.passed_over)}: of another version, and of no use to this one")
+             ] if header.passed_over else []
     rows += [("decoding", _decoding(config))]
     rows += [("memory", line) for line in _memory(info)]
     return "".join(_wrapped(name, value) for name, value in rows)
@@ -62,11 +70,22 @@ def info_text(info: Info) -> str:
 def info_data(info: Info) -> dict[str, Any]:
     """The same as plain data, the whole config with it. Memory in bytes above the loaded model, strides in seconds."""
     hop = info.config.features.hop / 1000
-    return {"path": info.path, "bytes": info.size, "parameters": info.parameters, "phones": _phones(info.header),
+    return {"path": info.path, "bytes": info.size, "parameters": info.parameters, "half": info.half,
+            "version": info.header.version, "phones": _phones(info.header),
             "provenance": dict(info.header.provenance), "frame": hop,
             "encoder_frame": round(hop * math.prod(info.config.encoder.pyramid), 6),
             "memory": {"long": info.long and info.long.total, "batch": info.batch.total},
             "config": info.config.model_dump()}
+
+
+def _card(header: Header) -> dict[str, Any]:
+    """What whoever trained the model says of it."""
+    card = header.provenance.get("card")
+    return card if isinstance(card, dict) else {}
+
+
+def _lines(value: object) -> list[str]:
+    return [_plain(item) for item in value] if isinstance(value, list) else [_plain(value)]
 
 
 def _phones(header: Header) -> list[str]:

@@ -422,7 +422,7 @@ def test_ctrl_c_in_training_saves_and_goes_on(bench: Bench, monkeypatch: pytest.
     (["train", "--epochs", "3"], "Error: No such option"),
     (["train", "--train", "a", "--dev", "b", "--run", "x", "--map", "names.tsv"],
      "Error: --map needs --init: it maps our phones to those of that model"),
-    (["decode", "m.asr"], "Error: Missing argument 'INPUTS...'."),
+    (["decode", "m.asr"], "Error: Missing argument 'INPUT...': what is the model to work on?"),
     (["decode", "m.asr", "x.wav", "-f", "doc"], "Error: Invalid value for '-f' / '--format': 'doc' is not one of "),
     (["score", "a"], "Error: Missing argument 'HYP [HYP2]…'."),
     (["tarin"], "Error: No such command 'tarin'.")])

@@ -13,7 +13,7 @@ from asr.config import Config, load_config, override_config
 from asr.corpus.phones import PhoneSet
 from asr.frontend.fbank import Normaliser
 from asr.info import look
-from asr.model.file import save_model
+from asr.model.file import own_version, save_model
 from asr.search.bound import batch_bound, long_bound
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -43,6 +43,7 @@ decoder        LSTM of 6, update-look-generate, CTC branch
 phones         4: a b c sil
 train          train.jsonl
 dev per        12.5
+written by     asr {own_version()}
 decoding       beam 10, CTC 0.3, window 0.5 s back, 1.2 s ahead
 memory         at most {bound} MB above the loaded model, however long a recording is (decode.long.road: spans)
 memory         at most {batch} MB for 16 utterances of 30 s together (decode.batch_size)

@@ -35,20 +35,24 @@ def doctor_command(context: click.Context, manifests: tuple[Path, ...], config_p
 
 
 @click.command("info")
-@click.argument("model", type=FILE)
+@click.argument("model", type=FILE, required=False)
 @click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="How it is shown.")
 @OVERRIDE
-def info_command(model: Path, form: str, overrides: tuple[str, ...]) -> None:
+def info_command(model: Path | None, form: str, overrides: tuple[str, ...]) -> None:
     """Tell what a model is: config, phones, where it comes from, and how much memory decoding takes at most.
 
+    Without a MODEL, of the English one that comes with the package: what it heard, how well it does, and its limits.
+
     \b
+      asr info
       asr info exp/run/model.asr
       asr info exp/run/model.asr -o decode.beam=1
     """
     import json
 
+    from asr.boxed import boxed_model
     from asr.info import info_data, info_text, look
-    found = look(model, overrides)
+    found = look(model or boxed_model(), overrides)
     click.echo(json.dumps(info_data(found), ensure_ascii=False, indent=1) if form == "json" else info_text(found),
                nl=form == "json")

@@ -1,4 +1,4 @@
-"""Corpora as others write them, and their phones: `import`, `export`, `phones`."""
+"""Corpora as others write them, and their phones: `import`, `export`, `phones`; and a model to give away."""
 
 from __future__ import annotations
 
@@ -82,11 +82,12 @@ def import_folder_command(folder: Path, labels: str | None, tier: str, speaker: 
 
 @click.group("export")
 def export_group() -> None:
-    """Write a manifest as others read it.
+    """Write a manifest as others read it, or a model to give away.
 
     \b
-    Example:
+    Examples:
       asr export kaldi train.jsonl data/train
+      asr export model exp/run/model.asr english.asr --half --card card.yaml
     """
 
 
@@ -108,6 +109,24 @@ def export_nemo_command(manifest: Path) -> None:
     from asr.corpus.nemo import write_nemo
     from asr.corpus.records import read_manifest
     echo_lines(write_nemo(read_manifest(manifest)))
+
+
+@export_group.command("model")
+@click.argument("model", type=FILE)
+@click.argument("out", type=FILE)
+@click.option("--half", is_flag=True, help="Weights as float16: half the size; they are float32 again when loaded.")
+@click.option("--card", type=FILE, metavar="FILE",
+              help="What `asr info` is to say of it: a YAML file of names and texts, numbers or lists.")
+def export_model_command(model: Path, out: Path, half: bool, card: Path | None) -> None:
+    """Write a copy of a model to give away; of the folders that it names, only the ends go along.
+
+    \b
+    Example:
+      asr export model exp/run/model.asr english.asr --half --card card.yaml
+    """
+    from asr.pack import pack
+    size = pack(model, out, half=half, card=card)
+    click.echo(f"{out}: {size / 1e6:.1f} MB", err=True)
 
 
 @click.group("phones")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from asr.boxed import boxed_model, looks_like_a_model
 
 
 class NamedPath(click.Path):
@@ -30,3 +32,29 @@ def echo_lines(lines: Iterable[str]) -> None:
     """Print lines as they come."""
     for line in lines:
         click.echo(line)
+
+
+def model_and_inputs(arguments: Sequence[str], what: str) -> tuple[Path, tuple[str, ...]]:
+    """Arguments as `[MODEL] INPUT…`; without a model, the one in the box, and a word about it on standard error.
+
+    Args:
+        what: the inputs, for the errors' sake: "INPUT".
+
+    Raises:
+        click.UsageError: there is no input, or the model stands behind it.
+        AsrError: a model is wanted from the box, and there is none.
+    """
+    first, *rest = arguments
+    named = looks_like_a_model(first)
+    inputs = tuple(rest if named else arguments)
+    if not inputs:
+        raise click.UsageError(f"Missing argument '{what}...': what is the model to work on?")
+    for name in inputs:
+        if Path(name).suffix.lower() == ".asr":
+            raise click.UsageError(f"{name} is a second model: name one" if named else
+                                   f"{name} is a model: name it before the {what}")
+    if named:
+        return Path(first), inputs
+    path = boxed_model()
+    click.echo("asr: no model is named: the English one in the box (what it can and cannot do: asr info)", err=True)
+    return path, inputs

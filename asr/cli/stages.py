@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from asr.cli.options import DEVICE, FILE, OVERRIDE, NamedPath
+from asr.cli.options import DEVICE, FILE, OVERRIDE, NamedPath, model_and_inputs
 
 
 @click.command("prep")
@@ -62,8 +62,7 @@ def train_command(config_path: Path | None, train_path: Path, dev_path: Path, ru
 
 
 @click.command("decode")
-@click.argument("model", type=FILE)
-@click.argument("inputs", nargs=-1, required=True, type=NamedPath())
+@click.argument("arguments", nargs=-1, required=True, type=NamedPath(), metavar="[MODEL] INPUT…")
 @click.option("-f", "--format", "formats", multiple=True, default=["jsonl"], show_default=True,
               type=click.Choice(["jsonl", "txt", "trn", "ctm", "textgrid", "srt", "kaldi", "png"]),
               help="Of the output; may be given several times. png: a picture of the sound, attention and phones.")
@@ -74,12 +73,15 @@ def train_command(config_path: Path | None, train_path: Path, dev_path: Path, ru
 @OVERRIDE
 @DEVICE
 @click.pass_context
-def decode_command(context: click.Context, model: Path, inputs: tuple[str, ...], formats: tuple[str, ...],
-                   out: Path | None, resume: bool, overrides: tuple[str, ...], device: str) -> None:
+def decode_command(context: click.Context, arguments: tuple[str, ...], formats: tuple[str, ...], out: Path | None,
+                   resume: bool, overrides: tuple[str, ...], device: str) -> None:
     """Transcribe audio of any length: files, folders, manifests, stores, or `-` for standard input.
 
+    Without a MODEL, the English one that comes with the package is taken; `asr info` tells what it can do.
+
     \b
-      asr decode exp/run/model.asr speech.wav -f txt
+      asr decode speech.wav -f txt
+      asr decode exp/run/model.asr speech.wav -f textgrid --out grids
       asr decode exp/run/model.asr test.jsonl | asr score test.jsonl -
     """
     from asr import decode as stage
@@ -87,6 +89,7 @@ def decode_command(context: click.Context, model: Path, inputs: tuple[str, ...],
     from asr.model.file import load_model
     if resume and out is None:
         raise click.UsageError("--resume needs --out: what was done is known by the record beside it")
+    model, inputs = model_and_inputs(arguments, "INPUT")
     loaded = load_model(model)
     settings = override_config(loaded.config, overrides).decode
     tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device, resume=resume)
@@ -94,8 +97,7 @@ def decode_command(context: click.Context, model: Path, inputs: tuple[str, ...],
 
 
 @click.command("align")
-@click.argument("model", type=FILE)
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST…")
+@click.argument("arguments", nargs=-1, required=True, type=NamedPath(), metavar="[MODEL] MANIFEST…")
 @click.option("--method", type=click.Choice(["auto", "frames", "ctc", "attention"]), default="auto", show_default=True,
               help="What tells where phones begin: the classifier of 10 ms frames, the CTC branch, the attention; "
                    "auto: the first of these that the model has.")
@@ -105,9 +107,11 @@ def decode_command(context: click.Context, model: Path, inputs: tuple[str, ...],
 @OVERRIDE
 @DEVICE
 @click.pass_context
-def align_command(context: click.Context, model: Path, manifests: tuple[str, ...], method: str,
-                  formats: tuple[str, ...], out: Path | None, overrides: tuple[str, ...], device: str) -> None:
+def align_command(context: click.Context, arguments: tuple[str, ...], method: str, formats: tuple[str, ...],
+                  out: Path | None, overrides: tuple[str, ...], device: str) -> None:
     """Find when the phones of known transcripts were said, in recordings of any length.
+
+    Without a MODEL, the English one that comes with the package is taken; `asr info` tells its phones.
 
     \b
       asr align m.asr test.jsonl -f textgrid --out grids
@@ -116,6 +120,7 @@ def align_command(context: click.Context, model: Path, manifests: tuple[str, ...
     from asr import align as stage
     from asr.config import override_config
     from asr.model.file import load_model
+    model, manifests = model_and_inputs(arguments, "MANIFEST")
     loaded = load_model(model)
     settings = override_config(loaded.config, [*overrides, f"decode.times={method}"]).decode
     tally = stage.align(loaded, manifests, settings, formats=formats, out=out, device=device)
