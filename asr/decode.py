@@ -7,9 +7,10 @@ piece by piece, in bounded memory. What fails is named at the end, and never kee
 from __future__ import annotations
 
 import contextlib
+import datetime
+import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +20,15 @@ import torch
 from torch import Tensor
 
 from asr import config
-from asr.corpus.records import Hypothesis, TimedPhone, Utterance, read_manifest
+from asr.corpus.records import Hypothesis, TimedPhone, Utterance
 from asr.errors import AsrError
+from asr.files import Steady
 from asr.formats.record import Record, keepable, mark, write_failures
 from asr.formats.writers import write_hypotheses
 from asr.frontend.audio import stream_audio
 from asr.frontend.fbank import FrameStream, prepare_features
-from asr.frontend.store import FeatureSource, OnTheFly, open_source, read_utterance
+from asr.frontend.store import FeatureSource, OnTheFly
+from asr.inputs import check_ids, listings, seconds_of, sources
 from asr.live import LiveLine, Watch
 from asr.model.attention import Memory
 from asr.model.file import Model
@@ -38,13 +41,14 @@ from asr.search.health import is_poor
 from asr.search.longform import LongSearch
 from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
 from asr.search.recording import Recording, hand_back
-from asr.search.spans import SpanSearch
-from asr.search.times import Evidence, method_of, place, tiled, unsmoothed
-from asr.training.distributed import pick_device
+from asr.search.spans import Loudness, SpanSearch
+from asr.search.times import Evidence, method_of, place, tiled, unsmooth, unsmoothed
+from asr.shares import decode_shares
+from asr.training.distributed import Processes, pick_device, processes
 
-AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
 AHEAD = 8           # batches of utterances that are sorted by length together
 NAMED = 20          # utterances that failed, named on standard error; a list beside the output names all
+PATIENCE = datetime.timedelta(days=7)    # of processes that wait for a slower one
 HELD = 2            # times a batch of spans: the longest that evidence of times waits for the search
 
 
@@ -56,6 +60,12 @@ class Tally:
     seconds: float = 0.0                                                    # of speech
     failures: list[tuple[str, str]] = field(default_factory=list)           # id, reason
     poor: list[str] = field(default_factory=list)                           # ids whose attention went astray
+
+    def add(self, other: Tally) -> None:
+        """Count what another process did."""
+        self.utterances, self.seconds = self.utterances + other.utterances, self.seconds + other.seconds
+        self.failures += other.failures
+        self.poor += other.poor
 
 
 @dataclass
@@ -99,31 +109,49 @@ class Transcriber:
         Those in `known`, by id, were found earlier and are given as they are.
         """
         known = known or {}
+        for rows, long in self.stretches(source, known):
+            yield from self.stretch(source, rows, long, tally, live, known)
+
+    def stretches(self, source: FeatureSource, known: Mapping[str, Hypothesis]) -> Iterator[tuple[list[int], bool]]:
+        """Utterances that are searched together, and whether that is a single one, read piece by piece."""
         waiting: list[int] = []
         for i, utterance in enumerate(source.utterances):
-            if utterance.id not in known and self._is_long(source, i):
-                yield from self._batches(source, waiting, tally, known)
+            long = utterance.id not in known and self._is_long(source, i)
+            if waiting and (long or len(waiting) == AHEAD * self.settings.batch_size):
+                yield waiting, False
                 waiting = []
-                yield from self.long(utterance, tally, live=live)
+            if long:
+                yield [i], True
             else:
                 waiting.append(i)
-                if len(waiting) == AHEAD * self.settings.batch_size:
-                    yield from self._batches(source, waiting, tally, known)
-                    waiting = []
-        yield from self._batches(source, waiting, tally, known)
+        if waiting:
+            yield waiting, False
+
+    def stretch(self, source: FeatureSource, rows: Sequence[int], long: bool, tally: Tally, live: Live | None = None,
+                known: Mapping[str, Hypothesis] | None = None) -> Iterator[Hypothesis]:
+        """Hypotheses of one of the `stretches`."""
+        if long:
+            yield from self.long(source.utterances[rows[0]], tally, live=live)
+        else:
+            yield from self._batches(source, rows, tally, known or {})
 
     def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
              live: Live | None = None) -> Iterator[Hypothesis]:
         """One recording of any length, in bounded memory. Of a stream that breaks off, what was heard is given."""
         network, long, heard, recording = self.network, self.settings.long, Heard(), Recording()
+        loudness = Loudness(self.features.mels, network.encoder.stride) if network.ctc is None else None
         keeper = Timekeeper(self.evidence, HELD * long.span * long.batch) if self.evidence is not None else None
         try:
             with torch.inference_mode():
                 frames = self.frames(utterance, heard, stream)
-                blocks = encode_blocks(network, frames if keeper is None else keeper.features(frames),
-                                       block=long.block, margin=long.margin)
-                road = SpanSearch if long.road == "spans" else LongSearch
-                for piece in road(network, self.settings).run(blocks if keeper is None else keeper.blocks(blocks)):
+                if loudness is not None:
+                    frames = loudness.features(frames)
+                if keeper is not None:
+                    frames = keeper.features(frames)
+                blocks = encode_blocks(network, frames, block=long.block, margin=long.margin)
+                if keeper is not None:
+                    blocks = keeper.blocks(blocks)
+                for piece in self._road(loudness).run(blocks):
                     recording.add(piece)
                     if keeper is not None:
                         keeper.settle(piece.ids, piece.foci)
@@ -137,10 +165,16 @@ class Transcriber:
             tally.failures.append((utterance.id, str(heard.broken)))
         yield self._counted(self._joined(utterance, recording, keeper, heard.seconds), heard.seconds, tally)
 
+    def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch:
+        """How a long recording is searched; without a window, which is what walks on, only spans are left."""
+        walks = self.settings.window.enabled and self.model.config.attention.kind != "none"
+        if self.settings.long.road == "stream" and walks:
+            return LongSearch(self.network, self.settings)
+        return SpanSearch(self.network, self.settings, loudness)
+
     def _is_long(self, source: FeatureSource, i: int) -> bool:
         """Whether an utterance is read piece by piece. What cannot be read is found out later."""
-        if not isinstance(source, OnTheFly) or not self.settings.window.enabled \
-                or self.model.config.attention.kind == "none":
+        if not isinstance(source, OnTheFly):
             return False
         try:
             return source.frames(i) * self.features.hop / 1000 > self.settings.long.after
@@ -151,8 +185,8 @@ class Transcriber:
         """Normalised features, piece by piece. A recording that breaks off ends here, and is noted as broken."""
         frames = FrameStream(self.features, self.model.normaliser)
         rate, channel = self.features.rate, self.features.channel
-        pieces = iter([read_utterance(utterance, self.features)]) if _is_part(utterance) \
-            else stream_audio(stream or utterance.audio, rate=rate, channel=channel, name=utterance.id)
+        pieces = stream_audio(stream or utterance.audio, rate=rate, channel=channel, name=utterance.id,
+                              offset=utterance.offset, duration=utterance.duration)
         try:
             for samples in pieces:
                 heard.seconds += len(samples) / rate
@@ -230,11 +264,16 @@ class Transcriber:
                 seconds: float) -> Hypothesis:
         """What was found in a long recording as one hypothesis."""
         hand_back()         # before the transcript of hours is written out
-        phones = self._timed(recording.ids, recording.foci, recording.log_probs, seconds)
+        starts = None
         if keeper is not None:
             with contextlib.suppress(AsrError):         # phones without a place stay where the attention saw them
-                phones = tiled([p.phone for p in phones], keeper.finish().starts, [p.confidence for p in phones],
-                               seconds)
+                starts = keeper.finish().starts
+        if starts is None:
+            phones = self._timed(recording.ids, recording.foci, recording.log_probs, seconds)
+        else:
+            smoothing, ids = self.model.config.train.label_smoothing, len(self.model.phones)
+            sure = (unsmooth(min(1.0, math.exp(value)), smoothing, ids) for value in recording.log_probs)
+            phones = tiled(self.model.phones.decode(recording.ids), starts, sure, seconds)
         hypothesis = Hypothesis(utterance.id, phones, recording.score, recording.health(self.network.seconds))
         return with_origin(hypothesis, utterance, seconds)
 
@@ -254,11 +293,6 @@ class Transcriber:
         return hypothesis
 
 
-def _is_part(utterance: Utterance) -> bool:
-    """Whether an utterance is a stretch of its recording, given by offset and duration."""
-    return bool(utterance.offset) or utterance.duration is not None
-
-
 def with_origin(hypothesis: Hypothesis, utterance: Utterance, seconds: float) -> Hypothesis:
     """The hypothesis with what the writers and the scorer want to know of its utterance."""
     extra = {"audio_filepath": str(utterance.audio), "duration": round(seconds, 4)}
@@ -267,43 +301,6 @@ def with_origin(hypothesis: Hypothesis, utterance: Utterance, seconds: float) ->
     if utterance.speaker is not None:
         extra["speaker"] = utterance.speaker
     return replace(hypothesis, extra=extra | hypothesis.extra)
-
-
-def sources(inputs: Sequence[str], features: config.Features) -> Iterator[FeatureSource]:
-    """What the command's inputs stand for: audio files, folders of them, manifests, stores.
-
-    Raises:
-        AsrError: an input is not there, or none of these, or ids clash.
-    """
-    files: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir() and (path / "index.json").exists():
-            store = open_source(path, features)
-            yield store
-        elif path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO)
-            if not found:
-                raise AsrError(f"{path}: no audio in this folder ({' '.join(sorted(AUDIO))})")
-            yield OnTheFly([Utterance(str(file.relative_to(path).with_suffix("")), file) for file in found], features)
-        elif path.suffix.lower() in (".jsonl", ".json", ".manifest"):
-            yield OnTheFly(read_manifest(path), features)
-        else:
-            files.append(path)
-    if files:
-        stems = Counter(file.stem for file in files)
-        yield OnTheFly([Utterance(file.stem if stems[file.stem] == 1 else str(file.with_suffix("")), file)
-                        for file in files], features)
-
-
-def check_ids(found: Sequence[FeatureSource]) -> None:
-    """Hypotheses are paired with references by id, so that two of one name would be worth nothing."""
-    seen: dict[str, Path] = {}
-    for utterance in (utterance for source in found for utterance in source.utterances):
-        if utterance.id in seen:
-            raise AsrError(f"{utterance.audio}: its id {utterance.id!r} is that of {seen[utterance.id]}: rename one, "
-                           "or decode them apart")
-        seen[utterance.id] = utterance.audio
 
 
 def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, formats: Sequence[str], out: Path | None,
@@ -317,9 +314,20 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     Raises:
         AsrError: an input is not there, or `out` cannot be written. What is wrong with one utterance is in the tally.
     """
-    transcriber = Transcriber(model, settings, pick_device(device))
-    tally, started = Tally(), time.monotonic()
-    line = LiveLine(formats[0]) if out is None and list(formats) in (["txt"], ["jsonl"]) else None
+    with processes(torch.device("cpu"), patience=PATIENCE) as group:     # they hand each other text alone
+        tally = _decode(Transcriber(model, settings, pick_device(device)), inputs, formats, out, resume, group)
+        group.gather(None)          # nobody leaves before the output is whole
+    return tally
+
+
+def _decode(transcriber: Transcriber, inputs: Sequence[str], formats: Sequence[str], out: Path | None, resume: bool,
+            group: Processes) -> Tally:
+    """`decode`, as one of a group of processes."""
+    model, settings, tally, started = transcriber.model, transcriber.settings, Tally(), time.monotonic()
+    if "-" in inputs and group.world > 1:
+        raise AsrError("-: standard input goes to one process: decode it without torchrun")
+    steady = Steady(listings(inputs))
+    line = LiveLine(formats[0]) if out is None and list(formats) in (["txt"], ["jsonl"]) and group.world == 1 else None
     more = {"png": png_format(Gazer(model, settings))} if "png" in formats else {}
     if line is not None:
         more[formats[0]] = line.format
@@ -327,10 +335,15 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
     check_ids(opened)
     watch = Watch(None if "-" in inputs else seconds_of(opened) if sys.stderr.isatty() else None)
     beside = keepable(out)
-    record = _record(model, inputs, settings, opened, formats, beside, resume) if beside is not None else None
+    record = None
+    for turn in range(min(2, group.world) if beside is not None else 0):    # the main process begins the record
+        if turn == (not group.main):
+            record = _record(model, inputs, settings, opened, formats, beside, resume or not group.main)
+        group.gather(None)
     if record is not None and record.up_to_date:
-        print(f"{out}: is whole, {len(record.marks)} utterance(s) were done before: there is nothing to do",
-              file=sys.stderr)
+        if group.main:
+            print(f"{out}: is whole, {len(record.marks)} utterance(s) were done before: there is nothing to do",
+                  file=sys.stderr)
         return tally
 
     def live(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:
@@ -339,19 +352,27 @@ def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, form
             line(id, phones)
 
     def hypotheses() -> Iterator[Hypothesis]:
+        known = record.known if record else {}
         if "-" in inputs:
             yield from transcriber.long(Utterance("stdin", Path("-")), tally, sys.stdin.buffer, live)
-        for source in opened:
-            for hypothesis in transcriber.run(source, tally, live, record.known if record else None):
-                watch.add(float(hypothesis.extra["duration"]))
-                yield hypothesis
+        if group.world > 1:
+            yield from decode_shares(transcriber, opened, tally, group, known, record.add if record else lambda _: None)
+        else:
+            for source in opened:
+                for hypothesis in transcriber.run(source, tally, live, known):
+                    watch.add(float(hypothesis.extra["duration"]))
+                    if record is not None and hypothesis.id not in known:
+                        record.add(hypothesis)
+                    yield hypothesis
+        steady.check()
 
     try:
-        if record is None:
+        with record or contextlib.nullcontext():
+            if not group.main:
+                list(hypotheses())          # of none: this process has had its share, and the main one writes
+                return tally
             write_hypotheses(hypotheses(), list(formats), out, more)
-        else:
-            with record:
-                write_hypotheses(record.keep(hypotheses()), list(formats), out, more)
+            if record is not None:
                 record.whole = not tally.failures and "-" not in inputs     # a stream may be another the next time
     finally:
         watch.close()
@@ -383,13 +404,3 @@ def _tell(tally: Tally, opened: Sequence[FeatureSource], record: Record | None, 
     if len(shown) < len(tally.failures):
         print(f"asr: and {len(tally.failures) - len(shown)} more, all {len(tally.failures)} with reasons in {listed}",
               file=sys.stderr)
-
-
-def seconds_of(opened: Sequence[FeatureSource]) -> float:
-    """Seconds of speech in the sources, as far as their headers tell."""
-    total = 0.0
-    for source in opened:
-        for i in range(len(source.utterances)):
-            with contextlib.suppress(AsrError):
-                total += source.frames(i) * source.features.hop / 1000
-    return total

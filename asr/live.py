@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ class LiveLine:
     @property
     def format(self) -> Format:
         """The format for `write_hypotheses`."""
-        return replace(self.form, text=self.rest)
+        return replace(self.form, pieces=self.rest)
 
     def __call__(self, id: str, phones: Sequence[TimedPhone]) -> None:
         """More phones of a recording."""
@@ -43,13 +43,13 @@ class LiveLine:
             self._write(text if self.first else f" {text}")
             self.first = False
 
-    def rest(self, hypothesis: Hypothesis) -> str:
-        """What has not been written yet of a hypothesis."""
-        text = self.form.text(hypothesis)
-        if hypothesis.id != self.id:
-            return text
-        assert text.startswith(self.shown), "settled phones have changed"
-        return text[len(self.shown):]
+    def rest(self, hypothesis: Hypothesis) -> Iterator[str]:
+        """What has not been written yet of a hypothesis, bit by bit."""
+        form, shown = self.form, self.shown if hypothesis.id == self.id else ""
+        for piece in form.pieces(hypothesis) if form.pieces is not None else [form.text(hypothesis)]:
+            assert piece.startswith(shown[:len(piece)]), "settled phones have changed"
+            yield piece[len(shown):]
+            shown = shown[len(piece):]
 
     def _write(self, text: str) -> None:
         self.shown += text

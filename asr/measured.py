@@ -94,23 +94,21 @@ def _run(job: dict[str, Any]) -> Measured:
     import torch
 
     from asr.config import override_config
-    from asr.decode import Tally, Transcriber, sources
-    from asr.formats.writers import write_hypotheses
+    from asr.decode import decode
     from asr.model.file import load_model
     from asr.search.recognise import recognise
     from asr.training.distributed import pick_device
     model, device = load_model(Path(job["model"])), pick_device(job["device"])
-    transcriber = Transcriber(model, override_config(model.config, job["overrides"]).decode, device)
+    settings, network = override_config(model.config, job["overrides"]).decode, model.network.to(device)
     noise = torch.randn(1, round(WARM_UP * 1000 / model.config.features.hop), len(model.normaliser.mean), device=device)
-    recognise(transcriber.network, noise, torch.tensor([noise.size(1)], device=device), transcriber.settings)
+    recognise(network, noise, torch.tensor([noise.size(1)], device=device), settings)
     forget_peak()
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     base = torch.cuda.memory_allocated() if cuda else resident()
-    wall, cpu, tally = time.monotonic(), time.process_time(), Tally()
-    write_hypotheses((hypothesis for source in sources(job["inputs"], transcriber.features)
-                      for hypothesis in transcriber.run(source, tally)), "jsonl", Path(job["out"]))
+    wall, cpu = time.monotonic(), time.process_time()
+    tally = decode(model, job["inputs"], settings, formats=["jsonl"], out=Path(job["out"]), device=job["device"])
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     return Measured(tally.seconds, wall, cpu, base, torch.cuda.max_memory_allocated() if cuda else peak(),
                     [list(failure) for failure in tally.failures])

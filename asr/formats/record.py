@@ -14,13 +14,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from asr.corpus.records import Hypothesis, TimedPhone, Utterance
 from asr.errors import AsrError
-from asr.files import writing
+from asr.files import stamp, writing
 
 
 class Record:
@@ -48,13 +48,19 @@ class Record:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._forget_others()
             _cut_torn_line(self.path)
-            self.file = self.path.open("a" if resume else "w", encoding="utf-8", newline="\n")
+            if not resume:
+                self.path.unlink(missing_ok=True)
+            self.file = self.path.open("a", encoding="utf-8", newline="\n")     # of several processes, all append
 
     def add(self, hypothesis: Hypothesis) -> None:
         """Keep a hypothesis; what was added outlives the process, however it ends."""
-        row = {"mark": self.marks.get(hypothesis.id), "hypothesis": asdict(hypothesis)}
+        row = {"mark": self.marks.get(hypothesis.id), "hypothesis": asdict(replace(hypothesis, phones=()))}
+        before, empty, after = json.dumps(row, ensure_ascii=False).partition('"phones": []')
         with self._writing():
-            self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self.file.write(before + empty[:-1])
+            for number, phone in enumerate(hypothesis.phones):      # of hours: no list of objects
+                self.file.write(", " * bool(number) + json.dumps(asdict(phone), ensure_ascii=False))
+            self.file.write(f"]{after}\n")
             self.file.flush()
 
     def keep(self, hypotheses: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
@@ -78,7 +84,7 @@ class Record:
     def _seal(self) -> dict[str, Any]:
         """What tells that the output is the whole of these utterances, and has not been touched since."""
         paths = [self.out, *sorted(self.out.rglob("*"))] if self.out.is_dir() else [self.out]
-        return {"whole": self.content, "output": _digest([(str(path), _stamp(path)) for path in paths])}
+        return {"whole": self.content, "output": _digest([(str(path), stamp(path)) for path in paths])}
 
     def _forget_others(self) -> None:
         """Take away the records of other commands for this output, which is about to become another."""
@@ -108,7 +114,7 @@ def mark(utterance: Utterance, store: str = "") -> str:
     Args:
         store: the fingerprint of the store whose features are read; the audio file does not matter then.
     """
-    return _digest([str(utterance.audio), utterance.offset, utterance.duration, store or _stamp(utterance.audio)])
+    return _digest([str(utterance.audio), utterance.offset, utterance.duration, store or stamp(utterance.audio)])
 
 
 def write_failures(out: Path, failures: Iterable[tuple[str, str]], audio: Mapping[str, Path]) -> Path | None:
@@ -125,15 +131,6 @@ def write_failures(out: Path, failures: Iterable[tuple[str, str]], audio: Mappin
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Bytes and ns of a file."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path, marks: Mapping[str, str]) -> Iterator[tuple[str, Hypothesis]]:

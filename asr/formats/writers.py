@@ -34,24 +34,30 @@ class Format:
     each: bool = False          # a file for each utterance
     sorted: bool = False        # by id, as sclite and Kaldi want it, so at the end; the others are written as they come
     binary: bool = False
+    pieces: Callable[[Hypothesis], Iterable[str]] | None = None     # the text bit by bit, where it may be of hours
 
 
-def jsonl_line(hypothesis: Hypothesis) -> str:
-    """The JSON object of one utterance, on a line; `read_hypotheses` reads it back.
+def jsonl_pieces(hypothesis: Hypothesis) -> Iterator[str]:
+    """The JSON object of one utterance, on a line, bit by bit; `read_hypotheses` reads it back.
 
-    Phones become text a thousand at a time: the objects of two hours would take more memory than the search did.
+    Phones become text a thousand at a time: the text of two hours would take more memory than the search did.
     """
     frame = hypothesis_row(replace(hypothesis, phones=())) | {"text": hypothesis.text}
     before, empty, after = json.dumps(frame, ensure_ascii=False).partition('"phones": []')
-    pieces = []
+    yield before + empty[:-1]
     for first in range(0, len(hypothesis.phones), PIECE):
         row = hypothesis_row(replace(hypothesis, phones=hypothesis.phones[first:first + PIECE]))
-        pieces += [", ", json.dumps(row["phones"], ensure_ascii=False)[1:-1]]
-    return "".join([before, empty[:-1], *pieces[1:], "]", after, "\n"])
+        yield ", " * bool(first) + json.dumps(row["phones"], ensure_ascii=False)[1:-1]
+    yield f"]{after}\n"
+
+
+def jsonl_line(hypothesis: Hypothesis) -> str:
+    """The same as a whole."""
+    return "".join(jsonl_pieces(hypothesis))
 
 
 WRITERS: dict[str, Format] = {
-    "jsonl": Format(jsonl_line, "hypotheses.jsonl"),
+    "jsonl": Format(jsonl_line, "hypotheses.jsonl", pieces=jsonl_pieces),
     "txt": Format(txt_line, "hypotheses.txt"),
     "trn": Format(trn_line, "hypotheses.trn"),
     "ctm": Format(ctm_lines, "hypotheses.ctm", sorted=True),
@@ -116,7 +122,10 @@ def _each_in(folder: Path, form: Format) -> Sink:
 def _live(form: Format, out: Path | None) -> Iterator[Sink]:
     """Line by line, flushed, so that whoever reads along sees each at once."""
     with _opened(out) as write:
-        yield lambda hypothesis: write(form.text(hypothesis))
+        def write_one(hypothesis: Hypothesis) -> None:
+            for piece in form.pieces(hypothesis) if form.pieces is not None else [form.text(hypothesis)]:
+                write(piece)
+        yield write_one
 
 
 @contextlib.contextmanager

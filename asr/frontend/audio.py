@@ -87,8 +87,8 @@ def read_audio(path: Path, *, rate: int, channel: Channel = "mix", offset: float
 
 
 def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix", block: float = 10.0,
-                 name: str | None = None) -> Iterator[np.ndarray]:
-    """Read a recording of any length piece by piece, in memory that does not grow with it.
+                 offset: float = 0.0, duration: float | None = None, name: str | None = None) -> Iterator[np.ndarray]:
+    """Read a recording of any length, or a stretch of it, piece by piece, in memory that does not grow with it.
 
     The pieces joined are what `read_audio` gives.
 
@@ -98,6 +98,8 @@ def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix"
         rate: Hz of the samples.
         channel: as in `read_audio`.
         block: seconds read at a time.
+        offset: where the stretch begins, in seconds; of a pipe, what lies before it is heard and passed over.
+        duration: its length in seconds; None: to the end.
         name: of the source, for the errors' sake.
 
     Yields:
@@ -109,7 +111,8 @@ def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix"
     name = name or (str(source) if isinstance(source, Path) else "standard input")
     broken = None
     with _open_file(source, name, pipes=True) if isinstance(source, Path) else _open_pipe(source, name) as decoder:
-        pieces = _blocks(decoder, 0, decoder.frames, max(1, round(block * decoder.rate)), channel, name)
+        first, count = _stretch(decoder, offset, duration, name)
+        pieces = _blocks(decoder, first, count, max(1, round(block * decoder.rate)), channel, name)
         if decoder.rate == rate:
             yield from pieces
             return

@@ -51,7 +51,7 @@ def loops(phones: Sequence[int] | Sequence[str], longest: int = 12) -> int:
 
 
 def is_poor(signs: dict[str, Any], phones: int) -> bool:
-    """Whether a hypothesis should not be trusted as it stands."""
-    wandering = signs["monotonic"] < 0.9 and signs["jumps_back"] > 2
-    unsound = phones > 0 and not math.isfinite(signs["entropy"])
-    return signs["loops"] > 0 or signs["ended"] == "limit" or wandering or unsound
+    """Whether a hypothesis should not be trusted as it stands. Where nothing was found, the end is the only sign."""
+    wandering = signs.get("monotonic", 1.0) < 0.9 and signs.get("jumps_back", 0) > 2
+    unsound = phones > 0 and not math.isfinite(signs.get("entropy", 0.0))
+    return signs.get("loops", 0) > 0 or signs.get("ended") == "limit" or wandering or unsound

@@ -10,7 +10,7 @@ more phones twice than it saves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +26,8 @@ from asr.search.stepper import SPOKEN
 
 PAD = 0.3           # s of a silence that a span keeps at either end
 SMOOTH = 0.06       # s on each side over which quietness is averaged
+LIFT = 4.0          # added to a level in standard deviations of the training data, so that few lie below 0
+LEAST, MOST = 0.2, 10.0     # never so sure of the blank that it would count as silence; and what `quietest` tells apart
 
 
 @dataclass(frozen=True)
@@ -105,52 +107,103 @@ class Cutter:
         self.quiet, self.begin = self.quiet[frames:], self.begin + frames
 
 
+class Loudness:
+    """What a model without a CTC branch has to tell quiet places by: the energy of the features that it is fed.
+
+    It orders places, no more: how quiet a silence is depends on the recording, so none is left out for being quiet.
+    """
+
+    def __init__(self, mels: int, stride: int) -> None:
+        self.mels, self.stride = mels, stride
+        self.levels = torch.zeros(0)        # of feature frames that the search has not come to yet
+
+    def features(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Normalised features (t, F) on their way to the encoder."""
+        for piece in pieces:
+            self.levels = torch.cat([self.levels, piece[:, :self.mels].mean(dim=1).cpu()])
+            yield piece
+
+    def quiet(self, frames: int) -> Tensor:
+        """Of the next encoder frames (n,), what stands for the blank's log probability: less where it is louder."""
+        now, self.levels = self.levels[:frames * self.stride], self.levels[frames * self.stride:]
+        now = torch.nn.functional.pad(now, (0, frames * self.stride - len(now)))
+        return -torch.nn.functional.softplus(now.view(frames, self.stride).mean(dim=1) + LIFT).clamp(LEAST, MOST)
+
+
+class Held:
+    """Encoder frames of a growing recording that are still to be searched, block by block as they came."""
+
+    def __init__(self) -> None:
+        self.blocks: list[tuple[int, Tensor]] = []      # first frame in the recording, (n, D)
+        self.end = 0                                    # frames that came
+
+    def add(self, block: Tensor) -> None:
+        """The next (n, D); copied, for it may be a corner of a large batch that a view would keep in memory."""
+        self.blocks.append((self.end, block.clone()))
+        self.end += len(block)
+
+    def padded(self, spans: Sequence[Span]) -> tuple[Tensor, Tensor]:
+        """The spans side by side, zeros behind each: (B, S, D) and their lengths (B,)."""
+        block = self.blocks[0][1]
+        values = block.new_zeros(len(spans), max(span.end - span.start for span in spans), block.size(1))
+        for row, span in zip(values, spans, strict=True):
+            for first, block in self.blocks:
+                begin, end = max(span.start, first), min(span.end, first + len(block))
+                if begin < end:
+                    row[begin - span.start:end - span.start] = block[begin - first:end - first]
+        return values, torch.tensor([span.end - span.start for span in spans], device=values.device)
+
+    def forget(self, frame: int) -> None:
+        """All blocks that end before this frame."""
+        self.blocks = [(first, block) for first, block in self.blocks if first + len(block) > frame]
+
+
 class SpanSearch:
     """One recording, searched span by span in batches."""
 
-    def __init__(self, network: Recognizer, settings: config.Decode) -> None:
-        self.network, self.settings = network, settings
+    def __init__(self, network: Recognizer, settings: config.Decode, loudness: Loudness | None = None) -> None:
+        """`loudness` finds quiet places where the network has no CTC branch."""
+        self.network, self.settings, self.loudness = network, settings, loudness
         def frames(seconds: float) -> int:
             return max(1, round(seconds / network.seconds))
         long = settings.long
         self.cutter = Cutter(frames(long.span), frames(long.overlap), frames(settings.window.ahead), frames(PAD),
                              frames(SMOOTH))
-        self.values = torch.zeros(0, network.encoder.width)     # encoder frames from `first` on
-        self.first = self.encoded = 0
+        self.held = Held()
 
     @torch.inference_mode()
     def run(self, blocks: Iterable[Tensor]) -> Iterator[Settled]:
         """Encoder frames (n, D), block by block → the phones of each span, in order."""
         waiting: list[Span] = []
+        batch = self.settings.long.batch
         for block in blocks:
-            self.values = torch.cat([self.values.to(block.device), block])
-            self.encoded += len(block)
+            self.held.add(block)
             waiting += self.cutter.push(self._quiet(block))
-            while len(waiting) >= self.settings.long.batch:
-                yield from self._search(waiting[:self.settings.long.batch])
-                waiting = waiting[self.settings.long.batch:]
+            while len(waiting) >= batch:
+                first, waiting = waiting[:batch], waiting[batch:]
+                yield from self._search(first, waiting)
             self._forget(waiting)
         waiting += self.cutter.finish()
-        for start in range(0, len(waiting), self.settings.long.batch):
-            yield from self._search(waiting[start:start + self.settings.long.batch])
+        while waiting:
+            first, waiting = waiting[:batch], waiting[batch:]
+            yield from self._search(first, waiting)
 
     def _quiet(self, values: Tensor) -> Tensor:
-        """(n,) log probability of the blank; without a CTC branch no place is quieter than another."""
+        """(n,) log probability of the blank, or what stands for it."""
         if self.network.ctc is None:
-            return torch.full((len(values),), -10.0)
+            return self.loudness.quiet(len(values)) if self.loudness is not None else torch.full((len(values),), -MOST)
         return self.network.ctc(values).float().log_softmax(-1)[:, BLANK].cpu()
 
     def _forget(self, waiting: list[Span]) -> None:
         """Frames before all that is still to be searched."""
-        needed = min([self.cutter.begin, *(span.start for span in waiting)])
-        self.values, self.first = self.values[needed - self.first:], needed
+        self.held.forget(min([self.cutter.begin, *(span.start for span in waiting)]))
 
-    def _search(self, spans: list[Span]) -> Iterator[Settled]:
+    def _search(self, spans: list[Span], waiting: list[Span]) -> Iterator[Settled]:
+        """Search some spans; those in `waiting` come later, and all else is forgotten before the search begins."""
+        values, lengths = self.held.padded(spans)
+        self._forget(waiting)
         hand_back()
-        stretches = [self.values[span.start - self.first:span.end - self.first] for span in spans]
-        lengths = torch.tensor([len(stretch) for stretch in stretches], device=self.values.device)
-        memory: Memory = self.network.decoder.attention.remember(
-            torch.nn.utils.rnn.pad_sequence(stretches, batch_first=True), lengths)
+        memory: Memory = self.network.decoder.attention.remember(values, lengths)
         for span, found in zip(spans, search_memory(self.network, memory, self.settings), strict=True):
             if not found:
                 continue
@@ -159,5 +212,5 @@ class SpanSearch:
             kept = [u for u in range(len(best.ids)) if span.keep_from <= foci[u] < span.keep_to]
             log_probs = [best.log_probs[u] for u in kept]
             yield Settled([best.ids[u] for u in kept], log_probs, [foci[u] for u in kept],
-                          [float(best.notes[u, 1]) for u in kept], sum(log_probs), self.encoded, best.ended,
+                          [float(best.notes[u, 1]) for u in kept], sum(log_probs), self.held.end, best.ended,
                           again=best.again)

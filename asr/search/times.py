@@ -141,13 +141,16 @@ def monotone_foci(weights: Tensor) -> list[int]:
     return frames[::-1]
 
 
-def tiled(phones: Sequence[str], starts: Sequence[float], confidences: Sequence[float],
+def tiled(phones: Sequence[str], starts: Sequence[float], confidences: Iterable[float],
           duration: float) -> tuple[TimedPhone, ...]:
-    """Phones that tile [0, duration]: each lasts until the next begins, the first begins with the recording."""
+    """Phones that tile [0, duration]: each lasts until the next begins, the first begins with the recording.
+
+    `confidences` may go on behind the last phone, as they do where the end was found too.
+    """
     inner = itertools.accumulate((min(max(start, 0.0), duration) for start in starts[1:]), max)
     borders = [0.0, *inner, duration] if phones else []
     return tuple(TimedPhone(phone, start, end, min(1.0, max(0.0, confidence))) for phone, (start, end), confidence
-                 in zip(phones, itertools.pairwise(borders), confidences, strict=True))
+                 in zip(phones, itertools.pairwise(borders), confidences, strict=False))
 
 
 def unsmoothed(phones: Sequence[TimedPhone], smoothing: float, ids: int) -> tuple[TimedPhone, ...]:
@@ -156,10 +159,12 @@ def unsmoothed(phones: Sequence[TimedPhone], smoothing: float, ids: int) -> tupl
     Smoothing teaches a decoder that is always right to say 1 - s + s / V, never 1; this takes it back. On espeak's
     test set the expected calibration error falls from 0.077 to 0.018 by it.
     """
-    if not 0 < smoothing < 1:
-        return tuple(phones)
-    return tuple(replace(phone, confidence=min(1.0, max(0.0, (phone.confidence - smoothing / ids) / (1 - smoothing))))
-                 for phone in phones)
+    return tuple(replace(phone, confidence=unsmooth(phone.confidence, smoothing, ids)) for phone in phones)
+
+
+def unsmooth(confidence: float, smoothing: float, ids: int) -> float:
+    """One of these confidences."""
+    return min(1.0, max(0.0, (confidence - smoothing / ids) / (1 - smoothing))) if 0 < smoothing < 1 else confidence
 
 
 class EvidenceStream:
