@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +43,35 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         if whole:
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+class Steady:
+    """Files that are read at the beginning of a long work, and must be the same at its end; pipes are not watched.
+
+    Made before the files are read.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.stamps = {path: stamp(path) for path in map(Path, paths) if path.is_file()}
+
+    def check(self, advice: str = "nothing was overwritten; give the same command again") -> None:
+        """Look whether they are.
+
+        Raises:
+            AsrError: naming one that was written, replaced or taken away since, and the advice.
+        """
+        for path, before in self.stamps.items():
+            if stamp(path) != before:
+                raise AsrError(f"{path}: changed while it was worked from: {advice}")
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Bytes and ns of a file, None if it is not there."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

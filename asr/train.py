@@ -22,10 +22,10 @@ from asr.config import Config, Features, dump_config
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance
 from asr.errors import AsrError
-from asr.files import locking, writing
+from asr.files import Steady, locking, writing
 from asr.frontend.batches import Loader
 from asr.frontend.fbank import Moments, Normaliser, feature_width
-from asr.frontend.store import FeatureSource, open_source
+from asr.frontend.store import INDEX, FeatureSource, open_source
 from asr.model.file import load_model, save_model
 from asr.model.recognizer import Recognizer
 from asr.scoring.score import score
@@ -95,6 +95,7 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
     if run.exists() and not run.is_dir():
         raise AsrError(f"{run}: is a file: name a folder")
     where = pick_device(device)
+    steady = Steady(path / INDEX if path.is_dir() else path for path in (train_path, dev_path))
     with processes(where) as group, locking(run) if group.main else contextlib.nullcontext():
         state, remark = _open_run(run, config, resume)
         finished = _entries(run, "done") if state is not None and (run / "model.asr").exists() else []
@@ -114,7 +115,7 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
             journal.say(remark)
         if init is not None and state is None:
             journal.say(f"{init}: {carry_over(network, data.phones, load_model(init), names)}")
-        session = Session(config, data, network, group, run, journal,
+        session = Session(config, data, network, group, run, journal, steady,
                           {"train": str(train_path), "dev": str(dev_path), "init": str(init) if init else None})
         try:
             return session.run_all(state)
@@ -162,9 +163,9 @@ class Session:
     """One run: a trainer, the measure of its dev set, and the files it leaves."""
 
     def __init__(self, config: Config, data: Data, network: Recognizer, group: Processes, run: Path,
-                 journal: Journal, sources: dict[str, Any]) -> None:
+                 journal: Journal, steady: Steady, sources: dict[str, Any]) -> None:
         self.config, self.data, self.network, self.group = config, data, network, group
-        self.run, self.journal, self.sources = run, journal, sources
+        self.run, self.journal, self.steady, self.sources = run, journal, steady, sources
         dev = FirstOf(data.dev, config.train.dev_utterances or len(data.dev.utterances))
         self.dev = Loader(dev, data.phones, data.normaliser, config, rank=group.rank, world=group.world, train=False)
         self.references = {u.id: u.phones or () for u in dev.utterances}
@@ -173,8 +174,8 @@ class Session:
         """Train from the state on, then choose between the best epoch and the average of the best."""
         data, config = self.data, self.config
         loader = Loader(data.train, data.phones, data.normaliser, config, rank=self.group.rank, world=self.group.world)
-        trainer = Trainer(self.network, loader, config, self.group, self.run, self.journal, self.measure,
-                          self.epoch_done)
+        self.trainer = trainer = Trainer(self.network, loader, config, self.group, self.run, self.journal, self.measure,
+                                         self.epoch_done)
         if state is not None:
             trainer.load_state(state)
         self.journal.say(f"{len(data.train.utterances):,} utterances to train on, {len(self.references):,} to measure "
@@ -184,7 +185,17 @@ class Session:
         return self.finish(trainer.progress.history)
 
     def measure(self) -> dict[str, Any]:
-        """PER of the dev set by real decoding, in percent, with its insertions, deletions and substitutions."""
+        """PER of the dev set by real decoding, in percent, with its insertions, deletions and substitutions.
+
+        Raises:
+            AsrError: a manifest or a store has changed since the run began; its state has been saved
+        """
+        try:
+            self.steady.check(f"the state of {self.run} is saved; bring back what was there and add --resume, or name "
+                              "another --run")
+        except AsrError:
+            self.trainer.save()
+            raise
         settings = self.config.decode.model_copy(update={"beam": self.config.train.dev_beam, "nbest": 1,
                                                            "fallback": False})
         self.network.eval()

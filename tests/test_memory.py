@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import in_ranks
 
 from asr.config import Config
 from asr.errors import AsrError
 from asr.frontend.batches import Batch, Loader
 from asr.model.recognizer import Recognizer
 from asr.train import open_data
-from asr.training.distributed import Processes
+from asr.training.distributed import Processes, processes
 from asr.training.journal import Journal
 from asr.training.loop import Trainer
 from asr.training.memory import is_out_of_memory, split
@@ -26,17 +27,16 @@ QUICK = ("train.batch_frames=400", "train.plots=0", "train.epochs=2", "times.wid
 def trainer(tiny_config: Callable[..., Config], manifest: Callable[..., Path],
             tmp_path: Path) -> Callable[..., Trainer]:
     train, dev = manifest("train", 8), manifest("dev", 1)
-    def make(*overrides: str, world: int = 1) -> Trainer:
+    def make(*overrides: str, group: Processes | None = None) -> Trainer:
+        group = group or Processes(0, 1, torch.device("cpu"))
         config = tiny_config(*QUICK, *overrides)
         data = open_data(config, train, dev)
         torch.manual_seed(0)
         network = Recognizer(config, 8, len(data.phones)).train()
         (tmp_path / "run").mkdir(exist_ok=True)
-        this = Trainer(network, Loader(data.train, data.phones, data.normaliser, config), config,
-                       Processes(0, 1, torch.device("cpu")), tmp_path / "run",
-                       Journal(tmp_path / "run", main=True, epochs=2), dict, lambda *_: None)
-        this.processes = Processes(0, world, torch.device("cpu"))
-        return this
+        loader = Loader(data.train, data.phones, data.normaliser, config, rank=group.rank, world=group.world)
+        return Trainer(network, loader, config, group, tmp_path / "run",
+                       Journal(tmp_path / "run", main=group.main, epochs=2), dict, lambda *_: None)
     return make
 
 
@@ -107,10 +107,40 @@ def test_the_gradient_is_the_same(trainer: Callable[..., Trainer], tmp_path: Pat
     assert other.state()["progress"]["fits"] == fits
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_where_it_is_no_help_it_is_said(trainer: Callable[..., Trainer], tmp_path: Path, world: int) -> None:
-    """A single utterance that is too long; or several processes, which must take every step together."""
-    this = trainer(world=world)
+@pytest.mark.parametrize("short", [0, 1])
+def test_want_of_memory_in_one_rank_of_two(trainer: Callable[..., Trainer], tmp_path: Path, short: int) -> None:
+    """Both begin the update anew, and end with the gradient of the whole batch."""
+    alone = trainer()
+    first = next(alone.loader.epoch(0))
+    wanted, report = alone._gradient(first), gradients(alone)
+    alone.journal.close()
+
+    def work(rank: int) -> None:
+        with processes(torch.device("cpu")) as group:
+            this = trainer(group=group)
+            batch = next(this.loader.epoch(0))
+            size = batch.feats.shape[0] * batch.feats.shape[1]
+            small_memory(this, size // 2 if rank == short else 10_000)
+            found = this._gradient(batch)
+            torch.save((found, gradients(this), this.progress.fits), tmp_path / f"{rank}.pt")
+            small_memory(this, 1)
+            with pytest.raises(AsrError, match="out of memory at update 0, in a batch whose longest utterance is"):
+                this._gradient(batch)
+
+    assert in_ranks(2, work) == [0, 0]
+    shares = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert shares[0][2] == shares[1][2] > 0
+    for found, own, _ in shares:
+        assert found == pytest.approx(wanted, abs=1e-4)
+        for name, gradient in own.items():
+            torch.testing.assert_close(gradient, report[name], atol=1e-6, rtol=1e-4, msg=name)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert next(entry["frames"] for entry in log if entry["event"] == "split") == shares[0][2]
+
+
+def test_where_it_is_no_help_it_is_said(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    """A single utterance that is too long."""
+    this = trainer()
     batch = a_batch(this)
     longest = int(batch.frames.max())
     small_memory(this, longest - 1)

@@ -157,7 +157,7 @@ def test_two_processes_are_one(quick: Callable, tiny_config: Configure, tmp_path
     assert done.returncode == 0, done.stderr
     for one, two in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         for key in ("loss", "ctc", "attention"):
-            assert two[key] == pytest.approx(one[key], abs=2e-4)      # written with four digits
+            assert two[key] == pytest.approx(one[key], abs=1e-5)
         assert (one["update"], one["per"]) == (two["update"], two["per"])
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in a:
@@ -384,7 +384,7 @@ def test_a_stand_in_counts_nothing(trainer: Callable[..., Trainer]) -> None:
     loss, figures = this._loss(type(batch)(**{**vars(batch), "weight": 0.0}))
     loss.backward()
     assert float(loss.detach()) == 0.0
-    assert set(figures.values()) == {0.0}
+    assert set(figures.tolist()) == {0.0}
     assert all(p.grad is None or float(p.grad.abs().max()) == 0.0 for p in this.network.parameters())
     this.journal.close()
 

@@ -61,7 +61,7 @@ class Recognizer(nn.Module):
         zero = feats.new_zeros((), dtype=torch.float32)
         ctc = self._ctc_loss(memory, targets) if self.ctc is not None else zero
         if ctc_only:
-            idle = sum(p.sum() for p in self.decoder.parameters()) * 0.0     # DistributedDataParallel awaits gradients
+            idle = sum(p.sum() for p in self.decoder.parameters()) * 0.0     # gradients, of 0, for all ranks to sum
             return Loss(zero + idle, ctc, zero, None)
         logits, weights = self.decoder(inputs, memory, sampling)
         logits = logits.float().flatten(0, 1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from asr.corpus.records import Utterance
 from asr.errors import AsrError
 from asr.files import writing
 
@@ -53,6 +56,14 @@ def load_run_state(run: Path) -> tuple[dict[str, Any] | None, str]:
     if damage:
         raise AsrError(f"{damage}, and there is none before it: start again with another --run")
     return None, ""
+
+
+def fingerprint(utterances: Iterable[Utterance]) -> str:
+    """What changes when the utterances of a training set do, or their order; where the audio lies does not matter."""
+    digest = hashlib.sha256()
+    for u in utterances:
+        digest.update(json.dumps([u.id, u.offset, u.duration, u.phones]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

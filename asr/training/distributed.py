@@ -1,7 +1,8 @@
 """Several processes under `torchrun`, or one alone.
 
-The launcher tells rank and world size through the environment; DistributedDataParallel averages the gradients. Where
-torch would spin, `OMP_WAIT_POLICY=PASSIVE` (set in `asr/__init__.py`) lets processes share cores.
+The launcher tells rank and world size through the environment. Gradients are summed behind the backward pass, in one
+message, since the models are small (training/loop.py tells why not in mid-pass). Where torch would spin,
+`OMP_WAIT_POLICY=PASSIVE` (set in `asr/__init__.py`) lets processes share cores.
 """
 
 from __future__ import annotations
@@ -32,12 +33,19 @@ class Processes:
         """Whether this process writes files and talks."""
         return self.rank == 0
 
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over the processes."""
-        if self.world == 1:
-            return network
-        devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+    def share(self, network: nn.Module) -> None:
+        """Give every rank the main process's weights."""
+        if self.world > 1:
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, 0)
+
+    def sum_gradients(self, network: nn.Module) -> None:
+        """Put the sum of all ranks' gradients into the weights of each, by one message; all have the same ones."""
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        if self.world > 1 and gradients:
+            total = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def gather(self, thing: Any) -> list[Any]:
         """The things of all ranks, in rank order, on every rank."""
@@ -72,8 +80,9 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the group that `torchrun` launched, or stand alone."""
+def processes(device: torch.device, patience: datetime.timedelta = datetime.timedelta(minutes=30)
+              ) -> Iterator[Processes]:
+    """Join the group that `torchrun` launched, or stand alone; `patience`: how long one waits for another."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(0, 1, device)
@@ -81,7 +90,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
-                                   timeout=datetime.timedelta(minutes=30))
+                                   timeout=patience)
     try:
         yield Processes(distributed.get_rank(), world, device)
     finally:

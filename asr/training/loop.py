@@ -24,7 +24,7 @@ from asr.errors import AsrError, Stopped
 from asr.frontend.batches import Batch, Loader
 from asr.model.recognizer import Recognizer
 from asr.training import optim
-from asr.training.checkpoint import save_run_state
+from asr.training.checkpoint import fingerprint, save_run_state
 from asr.training.distributed import Processes
 from asr.training.journal import Journal
 from asr.training.memory import is_out_of_memory, split
@@ -66,7 +66,7 @@ class Progress:
 
     def means(self) -> dict[str, float]:
         """The means of the figures of this epoch, and begin anew."""
-        means = {key: round(self.sums.get(key, 0.0) / max(1, self.counted), 4) for key in FIGURES}
+        means = {key: round(self.sums.get(key, 0.0) / max(1, self.counted), 7) for key in FIGURES}
         self.counted, self.sums = 0, {}
         return means
 
@@ -87,20 +87,28 @@ class Trainer:
         self.measure, self.epoch_done = measure, epoch_done
         self.device = processes.device
         self.optimizer = optim.build_optimizer(network, self.settings, self.device)
-        self.wrapped = processes.wrap(network)
+        processes.share(network)
         self.bf16 = self.settings.precision == "bf16" or (self.settings.precision == "auto"
                                                           and self.device.type == "cuda")
         self.progress = Progress()
+        self.data = fingerprint(loader.source.utterances)
         self.stop_signal = 0
         self._saved = time.monotonic()
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "progress": asdict(self.progress), "config": self.config.model_dump()}
+                "progress": asdict(self.progress), "config": self.config.model_dump(), "data": self.data}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        Raises:
+            AsrError: it is of a run on other utterances
+        """
+        if state.get("data", self.data) != self.data:       # states of earlier versions do not tell
+            raise AsrError(f"{self.run}: was begun with other utterances to train on, or other phones for them: bring "
+                           "those back, or name another --run")
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
@@ -185,37 +193,59 @@ class Trainer:
         return {"update": p.update, "lr": rate, "norm": norm, **report}
 
     def _gradient(self, batch: Batch) -> dict[str, float]:
-        """Put the batch's gradient into the weights, in as many parts as memory asks for; gives its figures."""
+        """Put the gradient of all ranks' shares into the weights, in as many parts as memory asks for; its figures.
+
+        Ranks meet behind the backward pass, once it is known that memory held all shares. In mid-pass, where
+        DistributedDataParallel has them meet, those would wait for good whose neighbour has to begin anew.
+        """
+        while True:
+            own = self._own_gradient(batch)
+            *figures, lacking = self.processes.sum(own.clone()).tolist()
+            if not lacking:
+                self.processes.sum_gradients(self.network)
+                return dict(zip(FIGURES, figures, strict=True))
+            self._make_room(batch, bool(own[-1]))
+
+    def _own_gradient(self, batch: Batch) -> Tensor:
+        """Put this rank's gradient into the weights; its figures, and 1 behind them if memory did not hold it."""
         settings, p = self.settings, self.progress
         noise = settings.weight_noise if p.epoch >= settings.weight_noise_epoch else 0.0
-        while True:
-            torch.manual_seed(hash((settings.seed, p.update, self.processes.rank)) & 0x7FFFFFFF)
-            self.optimizer.zero_grad(set_to_none=True)
-            report = dict.fromkeys(FIGURES, 0.0)
-            try:
-                with optim.noisy_weights(self.network, noise):
-                    for part in split(batch, p.fits):
-                        loss, figures = self._loss(part.to(self.device))
-                        loss.backward()
-                        report = {key: report[key] + figures[key] for key in FIGURES}
-                return report
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._make_room(batch)
+        torch.manual_seed(hash((settings.seed, p.update, self.processes.rank)) & 0x7FFFFFFF)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(len(FIGURES) + 1, device=self.device)
+        try:
+            with optim.noisy_weights(self.network, noise):
+                for part in split(batch, p.fits):
+                    loss, figures = self._loss(part.to(self.device))
+                    loss.backward()
+                    sums[:-1] += figures
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            sums = torch.zeros_like(sums)
+            sums[-1] = 1
+        return sums
 
-    def _make_room(self, batch: Batch) -> None:
-        """Memory did not hold a batch: from now on, no more than half of what was tried is computed at a time."""
+    def _make_room(self, batch: Batch, lacking: bool) -> None:
+        """Memory did not hold a rank's share: from now on, none computes more than half of what that tried at a time.
+
+        Args:
+            lacking: whether it was this rank's.
+        """
         p, longest = self.progress, int(batch.frames.max())
         tried = min(p.fits or sys.maxsize, len(batch.ids) * longest)
-        if self.processes.world > 1 or tried <= longest:
-            raise AsrError(f"{self.run}: out of memory at update {p.update}, in a batch whose longest utterance is "
-                           f"{batch.ids[int(batch.frames.argmax())]!r} ({longest:,} frames): lower train.batch_frames, "
-                           "or leave the longest utterances out")
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        p.fits = max(longest, tried // 2)
+        own = (tried, longest, batch.ids[int(batch.frames.argmax())]) if lacking else None
+        shares = [share for share in self.processes.gather(own) if share]
+        for tried, longest, id in shares:
+            if tried <= longest:
+                raise AsrError(f"{self.run}: out of memory at update {p.update}, in a batch whose longest utterance is "
+                               f"{id!r} ({longest:,} frames): lower train.batch_frames, or leave the longest "
+                               "utterances out")
+        tried = min(tried for tried, _, _ in shares)
+        p.fits = min(max(longest, tried // 2) for tried, longest, _ in shares)
         self.journal.log("split", update=p.update, frames=p.fits)
         self.journal.say(f"update {p.update}: out of memory with {tried:,} frames at a time: from now on batches are "
                          f"computed in parts of {p.fits:,}, which changes nothing but the time")
@@ -228,21 +258,19 @@ class Trainer:
             break
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The batch's loss, a mean over the phones of the global batch, and its figures."""
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """This rank's part of the loss, which is a mean over the phones of all ranks, and of the figures."""
         settings = self.settings
         warming = self.progress.update < settings.ctc_warmup and self.network.ctc is not None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = self.wrapped(batch.feats, batch.frames, batch.inputs, batch.targets,
+            loss = self.network(batch.feats, batch.frames, batch.inputs, batch.targets,
                                 smoothing=settings.label_smoothing, sampling=settings.scheduled_sampling,
                                 ctc_only=warming)
         weight = (1.0 if warming else settings.ctc_weight) if self.network.ctc is not None else 0.0
         total = batch.weight * ((1 - weight) * loss.attention + weight * loss.ctc) / batch.tokens
         near = _near_diagonal(loss.weights, batch.frames, batch.labels)
         own = batch.weight * torch.stack([loss.ctc, loss.attention, 100 * loss.right, 100 * near]) / batch.tokens
-        sums = self.processes.sum(torch.cat([total.reshape(1), own]).detach())
-        figures = dict(zip(FIGURES, sums.tolist(), strict=True))
-        return total * self.processes.world, figures        # DistributedDataParallel divides by the world again
+        return total, torch.cat([total.reshape(1), own]).detach()
 
     def _freeze(self) -> None:
         """Layers that stand still get no gradient, and so no step and no decay."""
