@@ -7,11 +7,13 @@ A run folder holds `model.asr` and the hypotheses, `test.hyp.jsonl`. Folders `NA
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import statistics
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +24,22 @@ from asr.corpus.records import Utterance, read_hypotheses, read_manifest
 from asr.errors import AsrError
 from asr.files import writing
 from asr.model.file import load_header
+from asr.score import Options, score_files
+from asr.scoring.boundaries import TOLERANCES, Boundaries
 from asr.scoring.protocol import load_protocol
 from asr.scoring.report import per_line
 from asr.scoring.score import Score, by_speaker, score, total
 from asr.scoring.significance import interval
+
+METHODS = {"frames": "frame classifier", "ctc": "CTC", "attention": "attention"}      # of `asr align`
+
+
+@dataclass(frozen=True)
+class Times:
+    """How exact the times of one run are, found in one way."""
+
+    found: str                          # how
+    boundaries: Boundaries
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Run:
     scores: Mapping[str, Score]         # by protocol
     minutes: str                        # spent training
     speed: str                          # padded feature frames a second, the median epoch's
+    times: Sequence[Times] = ()
 
 
 def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], protocols: Sequence[str]) -> Run:
@@ -50,6 +65,33 @@ def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], pro
     shown = f"{name}/{folder.name}" if name != folder.name else name
     minutes, speed = training_cost(folder / "log.jsonl")
     return Run(name, shown, load_header(folder / "model.asr").provenance, scores, minutes, speed)
+
+
+def measure_times(run: Run, folder: Path, hypotheses: str, reference: Path) -> Run:
+    """The run with the exactness of its times: of the known transcript by each method, and of what it recognised."""
+    from asr.align import align
+    from asr.model.file import load_model
+    model = load_model(folder / "model.asr")
+    lines = filter(str.strip, reference.read_text(encoding="utf-8-sig").splitlines())
+    rows = {json.loads(line)["id"]: line for line in lines}
+    times = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for method, name in METHODS.items():
+            out, known = Path(scratch) / f"{method}.jsonl", Path(scratch) / "known.jsonl"
+            settings = model.config.decode.model_copy(update={"times": method})
+            with contextlib.suppress(AsrError):         # the model has none of this kind
+                align(model, [str(reference)], settings, formats=["jsonl"], out=out)
+                aligned = [hypothesis.id for hypothesis in read_hypotheses(out)]
+                known.write_text("".join(rows[id] + "\n" for id in aligned), encoding="utf-8")
+                part = f", {len(aligned):,} of {len(rows):,} utterances" if len(aligned) < len(rows) else ""
+                times.append(Times(f"`asr align`, {name}{part}", _boundaries(known, out)))
+    return replace(run, times=[*times, Times("`asr decode`", _boundaries(reference, folder / hypotheses))])
+
+
+def _boundaries(reference: Path, hypotheses: Path) -> Boundaries:
+    system, = score_files(str(reference), [str(hypotheses)], Options(boundaries=True)).systems
+    assert system.boundaries is not None
+    return system.boundaries
 
 
 def training_cost(log: Path) -> tuple[str, str]:
@@ -88,6 +130,8 @@ def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: 
         lines.append(f"| {' | '.join(cells)} |")
     if by_speaker_too:
         lines += _speakers(runs, protocols[0])
+    if any(run.times for run in runs):
+        lines += _times(runs)
     lines += ["", f"Scored at commit {commit()}; trained by `{command}`; {machine()}.", ""]
     return "\n".join(lines)
 
@@ -101,6 +145,23 @@ def _speakers(runs: Sequence[Run], protocol: str) -> list[str]:
         lines.append(f"| {speaker} | {' | '.join(cells)} |")
     means = [statistics.fmean(total(rows).per for rows in group.values()) for group in groups]
     return [*lines, f"| mean of the speakers | {' | '.join(f'{mean:.2f}' for mean in means)} |"]
+
+
+def _times(runs: Sequence[Run]) -> list[str]:
+    """A table of how exact the times are."""
+    lines = ["", "Starts of phones against the times in the manifest, where the phone is right (`asr score "
+             "--boundaries`); per cent within so many ms, errors in ms. `asr align` is told the transcript; the first "
+             "of its methods that a model has is its default, and that of `asr decode`.", "",
+             "| run | times by | measured | " + " | ".join(f"{t} ms" for t in TOLERANCES) + " | mean | median | bias |",
+             "| --- | --- |" + " --- |" * (len(TOLERANCES) + 4)]
+    for run in runs:
+        for way in run.times:
+            b = way.boundaries
+            cells = [run.folder, way.found, f"{len(b.errors):,} of {b.starts:,}",
+                     *(f"**{b.within(t):.1f}**" if t == 20 else f"{b.within(t):.1f}" for t in TOLERANCES),
+                     f"{1000 * b.mean:.1f}", f"{1000 * b.median:.1f}", f"{1000 * b.bias:+.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _summary(name: str, protocol: str, scores: Sequence[Score]) -> str:
@@ -138,14 +199,17 @@ def machine() -> str:
 @click.option("--title", default="Results", show_default=True)
 @click.option("--command", default="", help="The command that made the runs.")
 @click.option("--by-speaker", is_flag=True, help="A table of speakers as well.")
+@click.option("--times", is_flag=True, help="How exact the times of phones are; REFERENCE has 'phone_times'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(reference: Path, runs: tuple[Path, ...], protocols: tuple[str, ...], hyp: str, title: str, command: str,
-         by_speaker: bool, out: Path) -> None:
+         by_speaker: bool, times: bool, out: Path) -> None:
     """Write a RESULTS.md from run folders."""
     try:
         references = read_manifest(reference)
-        page = results(title, [read_run(run, hyp, references, protocols) for run in runs], protocols, command,
-                       by_speaker)
+        found = [read_run(run, hyp, references, protocols) for run in runs]
+        if times:
+            found = [measure_times(one, run, hyp, reference) for one, run in zip(found, runs, strict=True)]
+        page = results(title, found, protocols, command, by_speaker)
         with writing(out) as file:
             file.write(page)
     except AsrError as error:

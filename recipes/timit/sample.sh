@@ -43,5 +43,5 @@ for run in scratch pretrained; do
     runs+=("$exp/$run")
 done
 python tools/results.py "$exp/data/test.jsonl" "${runs[@]}" --protocol timit39 --protocol timit39-merge-sil \
-    --protocol timit39-no-sil --title "TIMIT, NLTK's sample" --command "recipes/timit/sample.sh" --out "$exp/RESULTS.md"
+    --protocol timit39-no-sil --title "TIMIT, NLTK's sample" --times --command "recipes/timit/sample.sh" --out "$exp/RESULTS.md"
 cat "$exp/RESULTS.md"

@@ -4,7 +4,7 @@ Takes    a folder with `manifest.tsv`, `phone_times.tsv` and the audio that they
          `.wav` with `.TextGrid` beside it (the corpus's zips, unpacked), whose names begin with the language's code.
 Splits   disjoint in languages: test the eight of TEST, dev the four of DEV, train all others.
 Leaves   out recordings that occur twice with different labels (hni-000-009 and -010), since one of them is wrong; of
-         two with the same labels one stays.
+         two with the same labels one stays. In dev, words with a phone that train does not have.
 Phones   IPA with its combining marks, one spelling for one symbol: Unicode's composed form, `ɡ` for `g`, `ʼ` for `'`.
 Times    `phone_times`, seconds. `speaker` is the recording, since the corpus does not tell who speaks.
 """
@@ -40,7 +40,17 @@ def splits(corpus: Path) -> dict[str, list[Utterance]]:
     for utterance in drop_doubles(utterances):
         language = utterance.extra["lang"]
         result["test" if language in TEST else "dev" if language in DEV else "train"].append(utterance)
+    result["dev"] = within(result["dev"], {phone for utterance in result["train"] for phone in utterance.phones or ()})
     return result
+
+
+def within(utterances: list[Utterance], known: set[str]) -> list[Utterance]:
+    """Those whose phones are all known: training can measure itself by no others."""
+    kept = [utterance for utterance in utterances if known.issuperset(utterance.phones or ())]
+    if len(kept) < len(utterances):
+        click.echo(f"dev: {len(utterances) - len(kept)} of {len(utterances)} words have phones that are not in train: "
+                   "left out", err=True)
+    return kept
 
 
 def from_tables(corpus: Path) -> list[Utterance]:

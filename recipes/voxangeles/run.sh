@@ -27,4 +27,6 @@ done
 OUTPUT=$exp/run stage train "${train[@]}" --config "$config" \
     --train "$exp/train" --dev "$exp/dev" --run "$exp/run" --resume
 stage decode asr decode "$exp/run/model.asr" "$exp/test" --out "$exp/run/test.hyp.jsonl"
-asr score "$exp/data/test.jsonl" "$exp/run/test.hyp.jsonl" | tee "$exp/score.txt"
+python tools/results.py "$exp/data/test.jsonl" "$exp/run" --times --title VoxAngeles \
+    --command "recipes/voxangeles/run.sh" --out "$exp/RESULTS.md"
+asr score "$exp/data/test.jsonl" "$exp/run/test.hyp.jsonl" --boundaries | tee "$exp/score.txt"
