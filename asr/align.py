@@ -121,6 +121,7 @@ def align(model: Model, manifests: Sequence[str], settings: config.Decode, *, fo
     check_ids(opened)
     write_hypotheses((hypothesis for source in opened
                       for hypothesis in aligner.run(source, tally)), list(formats), out)
+    aligner.bandwidth.close()
     taken = time.monotonic() - started
     if tally.utterances:
         print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "

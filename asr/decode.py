@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from asr import config
+from asr.bandwidth import Bandwidth
 from asr.corpus.records import Hypothesis, TimedPhone, Utterance
 from asr.errors import AsrError
 from asr.files import Steady
@@ -89,6 +90,7 @@ class Transcriber:
         self.features = model.config.features.model_copy(update={"speeds": [1.0]})
         method = method_of(model, settings.times)
         self.evidence = None if method == "attention" else Evidence(model, method)
+        self.bandwidth = Bandwidth(model.header)
 
     def transcribe(self, audio: Path | str) -> Hypothesis:
         """One audio file of any length.
@@ -177,6 +179,7 @@ class Transcriber:
         if not isinstance(source, OnTheFly):
             return False
         try:
+            self.bandwidth.notice(source.utterances[i].audio, source.rate(i))
             return source.frames(i) * self.features.hop / 1000 > self.settings.long.after
         except AsrError:
             return False
@@ -186,6 +189,7 @@ class Transcriber:
         frames = FrameStream(self.features, self.model.normaliser)
         rate, channel = self.features.rate, self.features.channel
         pieces = stream_audio(stream or utterance.audio, rate=rate, channel=channel, name=utterance.id,
+                              told=lambda rate: self.bandwidth.notice(utterance.audio, rate),
                               offset=utterance.offset, duration=utterance.duration)
         try:
             for samples in pieces:
@@ -376,6 +380,7 @@ def _decode(transcriber: Transcriber, inputs: Sequence[str], formats: Sequence[s
                 record.whole = not tally.failures and "-" not in inputs     # a stream may be another the next time
     finally:
         watch.close()
+        transcriber.bandwidth.close()
     taken = time.monotonic() - started
     if tally.utterances:
         print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech in {taken:.1f} s "

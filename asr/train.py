@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr.bandwidth import audio_rate
 from asr.config import Config, Features, dump_config
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance
@@ -116,7 +117,8 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
         if init is not None and state is None:
             journal.say(f"{init}: {carry_over(network, data.phones, load_model(init), names)}")
         session = Session(config, data, network, group, run, journal, steady,
-                          {"train": str(train_path), "dev": str(dev_path), "init": str(init) if init else None})
+                          {"train": str(train_path), "dev": str(dev_path), "init": str(init) if init else None,
+                           "audio_rate": audio_rate(data.train.utterances)})
         try:
             return session.run_all(state)
         finally:

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -87,7 +87,8 @@ def read_audio(path: Path, *, rate: int, channel: Channel = "mix", offset: float
 
 
 def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix", block: float = 10.0,
-                 offset: float = 0.0, duration: float | None = None, name: str | None = None) -> Iterator[np.ndarray]:
+                 offset: float = 0.0, duration: float | None = None, name: str | None = None,
+                 told: Callable[[int], None] | None = None) -> Iterator[np.ndarray]:
     """Read a recording of any length, or a stretch of it, piece by piece, in memory that does not grow with it.
 
     The pieces joined are what `read_audio` gives.
@@ -101,6 +102,7 @@ def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix"
         offset: where the stretch begins, in seconds; of a pipe, what lies before it is heard and passed over.
         duration: its length in seconds; None: to the end.
         name: of the source, for the errors' sake.
+        told: is called with the source's own rate before the first piece.
 
     Yields:
         (n,) float32 samples, about `block` seconds of them.
@@ -111,6 +113,8 @@ def stream_audio(source: Path | BinaryIO, *, rate: int, channel: Channel = "mix"
     name = name or (str(source) if isinstance(source, Path) else "standard input")
     broken = None
     with _open_file(source, name, pipes=True) if isinstance(source, Path) else _open_pipe(source, name) as decoder:
+        if told is not None:
+            told(decoder.rate)
         first, count = _stretch(decoder, offset, duration, name)
         pieces = _blocks(decoder, first, count, max(1, round(block * decoder.rate)), channel, name)
         if decoder.rate == rate:

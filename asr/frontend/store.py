@@ -25,7 +25,7 @@ from torch import Tensor
 from asr.config import Features
 from asr.corpus.records import Utterance, read_manifest
 from asr.errors import AsrError
-from asr.frontend.audio import change_speed, probe, read_audio, resampled_length
+from asr.frontend.audio import AudioInfo, change_speed, probe, read_audio, resampled_length
 from asr.frontend.fbank import Fbank, Moments, add_deltas, feature_width, static_width
 
 FORMAT = "asr feature store 1"
@@ -59,7 +59,15 @@ class OnTheFly:
     def __init__(self, utterances: Sequence[Utterance], features: Features) -> None:
         self.utterances, self.features = utterances, features
         self.fbank = Fbank(features)
-        self._samples: dict[int, int] = {}
+        self._headers: dict[int, AudioInfo] = {}
+
+    def rate(self, i: int) -> int:
+        """Hz of the recording of utterance i, from the file's header; features resample it.
+
+        Raises:
+            AsrError: the file is missing or no audio.
+        """
+        return self._header(i).rate
 
     def frames(self, i: int, speed: float = 1.0) -> int:
         """T of utterance i, from the file's header.
@@ -67,9 +75,7 @@ class OnTheFly:
         Raises:
             AsrError: the file is missing or no audio, or shorter than a window.
         """
-        if i not in self._samples:
-            self._samples[i] = self._count(self.utterances[i])
-        samples = resampled_length(self._samples[i], self.features.rate * speed, self.features.rate)
+        samples = resampled_length(self._count(i), self.features.rate * speed, self.features.rate)
         return self.fbank.frames_of(samples)
 
     def static(self, i: int, speed: float = 1.0) -> Tensor:
@@ -86,8 +92,14 @@ class OnTheFly:
             total = total + Moments.of(add_deltas(self.static(i), self.features.deltas))
         return total
 
-    def _count(self, utterance: Utterance) -> int:
-        info = probe(utterance.audio)
+    def _header(self, i: int) -> AudioInfo:
+        if i not in self._headers:
+            self._headers[i] = probe(self.utterances[i].audio)
+        return self._headers[i]
+
+    def _count(self, i: int) -> int:
+        """Samples of utterance i at the features' rate."""
+        utterance, info = self.utterances[i], self._header(i)
         first = round(utterance.offset * info.rate)
         last = info.frames if utterance.duration is None \
             else min(info.frames, round((utterance.offset + utterance.duration) * info.rate))
