@@ -192,7 +192,7 @@ class Long(Section):
     settle: Positive = 60                       # stream: phones after which hypotheses that differ from the best go
     span: Above0 = 20.0                         # spans: s at most …
     overlap: NotNegative = 0.0                  # … s that two share where no silence parts them …
-    batch: Positive = 16                        # … and how many are searched together
+    batch: Positive = 8                         # … and how many are searched together
 
 
 class Decode(Section):

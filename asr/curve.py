@@ -31,7 +31,7 @@ from asr.search.health import is_poor
 
 SILENCES = ("pau", "sil", "h#", "SIL", "<sil>", "sp")      # a gap's label, where the model knows one of these
 PLAIN = ("decode.window.enabled=false", "decode.eos_gate=0", "decode.jump_back=0", "decode.jump_ahead=0",
-         "decode.ctc_weight=0", "decode.fallback=false", "decode.batch_size=1")
+         "decode.ctc_weight=0", "decode.fallback=false", "decode.batch_size=1", "decode.long.after=1.0e+9")
 PATIENCE = 3.0          # a length is stopped when it takes this much longer than it may; the forecast may err
 
 

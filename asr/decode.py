@@ -169,8 +169,8 @@ class Transcriber:
 
     def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch:
         """How a long recording is searched; without a window, which is what walks on, only spans are left."""
-        walks = self.settings.window.enabled and self.model.config.attention.kind != "none"
-        if self.settings.long.road == "stream" and walks:
+        if self.settings.long.road == "stream" and self.settings.window.enabled \
+                and self.model.config.attention.kind != "none":
             return LongSearch(self.network, self.settings)
         return SpanSearch(self.network, self.settings, loudness)
 
@@ -209,6 +209,7 @@ class Transcriber:
                  known: Mapping[str, Hypothesis]) -> Iterator[Hypothesis]:
         """Search short utterances, alike in length together; give them in the order of `numbers`."""
         done = {i: known[source.utterances[i].id] for i in numbers if source.utterances[i].id in known}
+        tally.poor += [h.id for h in done.values() if is_poor(h.health, len(h.phones))]
         feats: dict[int, Tensor] = {}
         for i in numbers:
             if i in done:
@@ -340,15 +341,15 @@ def _decode(transcriber: Transcriber, inputs: Sequence[str], formats: Sequence[s
     watch = Watch(None if "-" in inputs else seconds_of(opened) if sys.stderr.isatty() else None)
     beside = keepable(out)
     record = None
-    for turn in range(min(2, group.world) if beside is not None else 0):    # the main process begins the record
-        if turn == (not group.main):
+    for turn in range(min(2, group.world)):         # the main process begins the record, then the others open it
+        if beside is not None and turn == (not group.main):
             record = _record(model, inputs, settings, opened, formats, beside, resume or not group.main)
         group.gather(None)
     if record is not None and record.up_to_date:
         if group.main:
             print(f"{out}: is whole, {len(record.marks)} utterance(s) were done before: there is nothing to do",
                   file=sys.stderr)
-        return tally
+        return Tally(poor=record.poor)
 
     def live(id: str, phones: Sequence[TimedPhone], seconds: float) -> None:
         watch.show(seconds)
@@ -377,6 +378,7 @@ def _decode(transcriber: Transcriber, inputs: Sequence[str], formats: Sequence[s
                 return tally
             write_hypotheses(hypotheses(), list(formats), out, more)
             if record is not None:
+                record.poor = tally.poor
                 record.whole = not tally.failures and "-" not in inputs     # a stream may be another the next time
     finally:
         watch.close()

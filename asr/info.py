@@ -11,7 +11,7 @@ from typing import Any
 
 from asr.config import Config, override_config
 from asr.model.file import Header, load_header
-from asr.search.bound import Bound, batch_bound, long_bound
+from asr.search.bound import Bound, batch_bound, long_bound, walks
 
 MB = 1e6
 
@@ -26,7 +26,7 @@ class Info:
     config: Config              # the header's, with what was asked for on the command line
     parameters: int
     half: bool                  # whether they are stored as float16
-    long: Bound | None          # None: this model cannot read recordings block by block
+    long: Bound
     batch: Bound
 
 
@@ -44,9 +44,8 @@ def look(path: Path, overrides: Sequence[str] = ()) -> Info:
         parameters = sum(math.prod(tensor.get_shape()) for tensor in weights)
         half = all(tensor.get_dtype() == "F16" for tensor in weights)
     phones = len(header.phones)
-    walks = config.decode.window.enabled and config.attention.kind != "none"
     return Info(str(path), Path(path).stat().st_size, header, config, parameters, half,
-                long_bound(config, phones) if walks else None, batch_bound(config, phones))
+                long_bound(config, phones), batch_bound(config, phones))
 
 
 def info_text(info: Info) -> str:
@@ -74,7 +73,7 @@ def info_data(info: Info) -> dict[str, Any]:
             "version": info.header.version, "phones": _phones(info.header),
             "provenance": dict(info.header.provenance), "frame": hop,
             "encoder_frame": round(hop * math.prod(info.config.encoder.pyramid), 6),
-            "memory": {"long": info.long and info.long.total, "batch": info.batch.total},
+            "memory": {"long": info.long.total, "batch": info.batch.total},
             "config": info.config.model_dump()}
 
 
@@ -123,12 +122,8 @@ def _decoding(config: Config) -> str:
 def _memory(info: Info) -> list[str]:
     """The bounds, in words."""
     decode = info.config.decode
-    lines = []
-    if info.long is None:
-        lines.append("grows with the square of a recording's length: there is no window")
-    else:
-        lines.append(f"at most {info.long.total / MB:.0f} MB above the loaded model, however long a recording is "
-                     f"(decode.long.road: {decode.long.road})")
+    lines = [f"at most {info.long.total / MB:.0f} MB above the loaded model, however long a recording is "
+             f"(decode.long.road: {decode.long.road if walks(info.config) else 'spans'})"]
     lines.append(f"at most {info.batch.total / MB:.0f} MB for {decode.batch_size} utterances of {decode.long.after:g} "
                  "s together (decode.batch_size)")
     return lines

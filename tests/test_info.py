@@ -63,11 +63,15 @@ def test_data(model: Path) -> None:
     assert data["provenance"]["dev_per"] == 12.5
 
 
-def test_without_a_window_there_is_no_bound(model: Path) -> None:
-    plain = ["-o", "decode.window.enabled=false"]
-    done = asr("info", model, *plain)
-    assert "grows with the square of a recording's length: there is no window" in done.out
-    assert json.loads(asr("info", model, "-f", "json", *plain).out)["memory"]["long"] is None
+def test_without_a_window_spans_are_what_is_bounded(model: Path) -> None:
+    """Whatever the road asked for: nothing else could walk on."""
+    for key in ("decode.window.enabled=false", "attention.kind=none"):
+        roads = [asr("info", model, "-o", key, "-o", f"decode.long.road={road}") for road in ("spans", "stream")]
+        assert roads[0] == roads[1]
+        assert "above the loaded model, however long a recording is (decode.long.road: spans)" in roads[0].out
+    longer = [json.loads(asr("info", model, "-f", "json", "-o", "decode.window.enabled=false", "-o",
+                             f"decode.long.span={span}").out)["memory"]["long"] for span in (20.0, 40.0)]
+    assert longer[1] > 1.5 * longer[0]
 
 
 def test_no_model(tmp_path: Path) -> None:
@@ -85,6 +89,12 @@ def test_no_model(tmp_path: Path) -> None:
 def test_the_bound_grows_with_what_costs(key: str) -> None:
     config = load_config(CONF / "espeak.yaml")
     assert long_bound(override_config(config, [key]), 58).total > long_bound(config, 58).total
+
+
+@pytest.mark.parametrize("name", ["espeak", "timit", "english"])
+def test_the_goal_of_300_mb(name: str) -> None:
+    config = load_config(CONF / f"{name}.yaml", ["decode.beam=10"])
+    assert long_bound(config, 62).total < 300 * MB
 
 
 def test_the_bound_knows_no_length() -> None:

@@ -70,11 +70,13 @@ def train_command(config_path: Path | None, train_path: Path, dev_path: Path, ru
 @click.option("--resume", is_flag=True,
               help="With --out: do only what an earlier call of this command did not, or whose audio has changed; "
                    "nothing if OUT is whole. A hidden file beside OUT remembers, one line when all is done.")
+@click.option("--strict", is_flag=True,
+              help="Exit with 1, when all is written, if a hypothesis is flagged as not to be trusted; see its health.")
 @OVERRIDE
 @DEVICE
 @click.pass_context
 def decode_command(context: click.Context, arguments: tuple[str, ...], formats: tuple[str, ...], out: Path | None,
-                   resume: bool, overrides: tuple[str, ...], device: str) -> None:
+                   resume: bool, strict: bool, overrides: tuple[str, ...], device: str) -> None:
     """Transcribe audio of any length: files, folders, manifests, stores, or `-` for standard input.
 
     Without a MODEL, the English one that comes with the package is taken; `asr info` tells what it can do.
@@ -87,13 +89,16 @@ def decode_command(context: click.Context, arguments: tuple[str, ...], formats: 
     from asr import decode as stage
     from asr.config import override_config
     from asr.model.file import load_model
+    from asr.search.health import complaint
     if resume and out is None:
         raise click.UsageError("--resume needs --out: what was done is known by the record beside it")
     model, inputs = model_and_inputs(arguments, "INPUT")
     loaded = load_model(model)
     settings = override_config(loaded.config, overrides).decode
     tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device, resume=resume)
-    context.exit(1 if tally.failures else 0)
+    if strict and tally.poor:
+        click.echo(f"asr: {complaint(tally.poor)}", err=True)
+    context.exit(1 if tally.failures or (strict and tally.poor) else 0)
 
 
 @click.command("align")

@@ -41,7 +41,9 @@ class Record:
         self.content = _digest([list(marks.items()), list(formats)])
         self.whole = False              # whether nothing is missing
         self.known: dict[str, Hypothesis] = dict(_read(self.path, marks)) if resume else {}
-        self.up_to_date = resume and _last(self.path) == self._seal()
+        last, seal = _last(self.path), self._seal()
+        self.up_to_date = resume and isinstance(last, dict) and {key: last.get(key) for key in seal} == seal
+        self.poor: list[str] = last.get("poor", []) if self.up_to_date else []     # ids of what should not be trusted
         if self.up_to_date:
             return
         with self._writing():
@@ -79,7 +81,7 @@ class Record:
             self.file.close()
         if self.whole:
             with contextlib.suppress(AsrError), writing(self.path) as file:     # the output is there, with or without
-                file.write(json.dumps(self._seal()) + "\n")
+                file.write(json.dumps({**self._seal(), "poor": self.poor}) + "\n")
 
     def _seal(self) -> dict[str, Any]:
         """What tells that the output is the whole of these utterances, and has not been touched since."""

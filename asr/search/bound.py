@@ -38,11 +38,13 @@ class Bound:
     memory: float       # encoder frames, keys and CTC columns that the search can look at
     search: float       # one step of all hypotheses, and what they have said so far
     times: float = 0.0  # evidence of when phones were said, that waits for them to settle
+    held: float = 0.0   # encoder frames of spans that wait for their batch to be full
 
     @property
     def total(self) -> int:
-        """What decoding takes at most; audio and memory stay while either the encoder or the search runs."""
-        return round(SLACK * (self.audio + self.memory + self.times + max(self.encoder, self.search))) + FIXED
+        """What decoding takes at most: the encoder runs beside spans that wait, the search beside its own memory."""
+        working = max(self.held + self.encoder, self.memory + self.search)
+        return round(SLACK * (self.audio + self.times + working)) + FIXED
 
 
 def long_bound(config: Config, phones: int) -> Bound:
@@ -51,17 +53,17 @@ def long_bound(config: Config, phones: int) -> Bound:
     together = TOGETHER * (long.block + 2 * long.margin) * 1000 / config.features.hop       # feature frames
     waiting = (READ + TOGETHER * long.block + 2 * long.margin) * 1000 / config.features.hop
     audio = READ * config.features.rate * FLOAT * COPIES_SAMPLES + 3 * waiting * _features(config)
-    D = 2 * config.encoder.width
-    if long.road == "spans":
+    value, batch = 2 * config.encoder.width * FLOAT, 1
+    fresh = value * (TOGETHER * long.block + long.span) / seconds       # behind the spans of a batch that is full
+    if long.road == "spans" or not walks(config):
         batch, span = long.batch, math.ceil((long.span + long.overlap) / seconds)
-        # values of the spans that wait for a batch to be full, once more while they are joined with new ones
-        held = 2 * D * FLOAT * ((batch + 1) * long.span + TOGETHER * long.block) / seconds
+        said = long.span * config.decode.longest
+        held = fresh + 2 * value * batch * span                         # once more while they are laid side by side
     else:
-        batch, span = 1, math.ceil((TOGETHER * long.block + long.margin) / seconds)
-        held = 2 * D * FLOAT * TOGETHER * long.block / seconds
-    said = long.span * config.decode.longest if long.road == "spans" else long.settle + 1
-    return Bound(audio, _encoder(config, together), held + batch * span * _frame(config, phones),
-                 _search(config, phones, batch, said), _times(config, phones))
+        span, said = math.ceil((TOGETHER * long.block + long.margin) / seconds), long.settle + 1
+        held = 2 * fresh + span * _frame(config, phones)
+    return Bound(audio, _encoder(config, together), fresh + batch * span * _frame(config, phones),
+                 _search(config, phones, batch, said, span), _times(config, phones), held)
 
 
 def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bound:
@@ -69,9 +71,14 @@ def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bo
     decode, seconds = config.decode, longest or config.decode.long.after
     frames = decode.batch_size * seconds * 1000 / config.features.hop
     S = math.ceil(seconds / _seconds(config))
-    audio = (AHEAD + 2) * frames * _features(config)
-    return Bound(audio, _encoder(config, frames), decode.batch_size * S * _frame(config, phones),
-                 _search(config, phones, decode.batch_size, seconds * decode.longest, S))
+    audio, memory = (AHEAD + 2) * frames * _features(config), decode.batch_size * S * _frame(config, phones)
+    return Bound(audio, _encoder(config, frames), memory,
+                 _search(config, phones, decode.batch_size, seconds * decode.longest, S), held=memory)
+
+
+def walks(config: Config) -> bool:
+    """Whether one search can walk through a recording of any length: a window moves along with it."""
+    return config.decode.window.enabled and config.attention.kind != "none"
 
 
 def _seconds(config: Config) -> float:
@@ -115,7 +122,7 @@ def _search(config: Config, phones: int, batch: int, said: float, S: int = 0) ->
     """Bytes of a step of `batch` utterances; `said` phones are in each hypothesis, `S` frames without a window."""
     decode, seconds, D, A = config.decode, _seconds(config), 2 * config.encoder.width, config.attention.width
     W = S
-    if decode.window.enabled:
+    if walks(config):
         W = round(decode.window.back / seconds) + 1 + round(decode.window.ahead / seconds)
     each: float = FLOAT * W * (COPIES_KEYS * A + config.attention.filters + D)
     if config.train.ctc_weight and decode.ctc_weight:

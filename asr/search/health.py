@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 SKIP = 1.0          # s: a step of the focus further than this skips speech or a pause
+NAMED = 5           # hypotheses that a complaint names
 LOOP = 4            # repetitions of the same phones in a row that count as a loop
 
 
@@ -55,3 +56,13 @@ def is_poor(signs: dict[str, Any], phones: int) -> bool:
     wandering = signs.get("monotonic", 1.0) < 0.9 and signs.get("jumps_back", 0) > 2
     unsound = phones > 0 and not math.isfinite(signs.get("entropy", 0.0))
     return signs.get("loops", 0) > 0 or signs.get("ended") == "limit" or wandering or unsound
+
+
+def complaint(poor: Sequence[str]) -> str:
+    """What `asr decode --strict` says of the hypotheses that should not be trusted, by id; empty if there are none."""
+    if not poor:
+        return ""
+    more = f" and {len(poor) - NAMED} more" if len(poor) > NAMED else ""
+    is_flagged = "hypothesis is" if len(poor) == 1 else "hypotheses are"
+    return (f"--strict: {len(poor)} {is_flagged} not to be trusted, the attention went astray: "
+            f"{', '.join(map(repr, poor[:NAMED]))}{more}: listen to them; 'health' in the output tells more")
