@@ -30,7 +30,7 @@ import torch
 from asr.config import Config, Features
 from asr.corpus.records import Utterance, manifest_row, read_manifest, write_manifest
 from asr.errors import AsrError
-from asr.files import locking, writing
+from asr.files import Steady, locking, stamp, writing
 from asr.frontend.audio import change_speed
 from asr.frontend.fbank import Fbank, Moments, add_deltas, static_width
 from asr.frontend.store import (
@@ -98,6 +98,7 @@ def prepare(manifest: Path, out: Path, config: Config, jobs: int = 0) -> PrepRep
         AsrError: the manifest or the config is at fault, the folder cannot be written, or a worker died.
     """
     manifest, out = Path(manifest), Path(out)
+    steady = Steady([manifest])
     utterances, features = read_manifest(manifest), config.features
     Fbank(features)                                     # a bad setting is reported now, once
     if out.exists() and not out.is_dir():
@@ -115,6 +116,7 @@ def prepare(manifest: Path, out: Path, config: Config, jobs: int = 0) -> PrepRep
         built = ranks.gather([shard.name for shard in mine])
         frames = 0
         if not problems and ranks.rank == 0:
+            steady.check("the store was left as it is; give the same command again")
             frames = _merge(out, utterances, features, fingerprint, shards)
         ranks.gather([])                                # nobody leaves before the index is there
     order = {utterance.id: number for number, utterance in enumerate(utterances)}
@@ -154,7 +156,7 @@ def _shards(utterances: Sequence[Utterance], features: Features) -> list[Shard]:
     stamps: dict[Path, tuple[int, int] | None] = {}
     for utterance in utterances:
         if utterance.audio not in stamps:
-            stamps[utterance.audio] = _stamp(utterance.audio)
+            stamps[utterance.audio] = stamp(utterance.audio)
     shards = []
     for first in range(0, len(utterances), SHARD):
         part = tuple(utterances[first:first + SHARD])
@@ -162,14 +164,6 @@ def _shards(utterances: Sequence[Utterance], features: Features) -> list[Shard]:
         content = [FORMAT, features.model_dump(), [manifest_row(_absolute(utterance)) for utterance in part], times]
         shards.append(Shard(f"shard-{_digest(content)}", part, times))
     return shards
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    except (OSError, ValueError):
-        return None
 
 
 def _absolute(utterance: Utterance) -> Utterance:
@@ -201,9 +195,9 @@ def _build(shard: Shard, out: Path, features: Features) -> list[tuple[str, str]]
     fbank, total = Fbank(features), no_moments(features)
     counts, problems = [], []
     with contextlib.suppress(_UnusableError), writing(out / f"{shard.name}.f16", "wb") as file:
-        for utterance, stamp in zip(shard.utterances, shard.stamps, strict=True):
+        for utterance, known in zip(shard.utterances, shard.stamps, strict=True):
             try:
-                rows = _stored_frames(utterance, stamp, fbank)
+                rows = _stored_frames(utterance, known, fbank)
             except AsrError as error:
                 problems.append((utterance.id, str(error)))
                 continue
@@ -223,7 +217,7 @@ class _UnusableError(Exception):
     """Leaves a file unwritten."""
 
 
-def _stored_frames(utterance: Utterance, stamp: tuple[int, int] | None, fbank: Fbank) -> list[np.ndarray]:
+def _stored_frames(utterance: Utterance, known: tuple[int, int] | None, fbank: Fbank) -> list[np.ndarray]:
     """Static frames (T, S) float16 of an utterance, one array for each copy."""
     samples = read_utterance(utterance, fbank.features)
     where = f"{utterance.audio} (utterance {utterance.id!r})"
@@ -232,7 +226,7 @@ def _stored_frames(utterance: Utterance, stamp: tuple[int, int] | None, fbank: F
     if not all(len(frames) for frames in rows):
         raise AsrError(f"{where}: lasts {1000 * len(samples) / fbank.features.rate:.1f} ms, less than one window of "
                        f"{fbank.features.window:g} ms: take it out")
-    if _stamp(utterance.audio) != stamp:
+    if stamp(utterance.audio) != known:
         raise AsrError(f"{where}: changed while it was read: run `asr prep` again when it stands still")
     return rows
 

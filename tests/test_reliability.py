@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -13,22 +14,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from command import Done, asr, forked
+from decoding import QUICK, Bench
 
 from asr.config import Config, dump_config
-from asr.corpus.phones import PhoneSet
 from asr.decode import Transcriber
-from asr.frontend.fbank import Normaliser
-from asr.model.file import save_model
+from asr.training import loop
 from asr.training.loop import Trainer
-
-QUICK = ("train.epochs=2", "train.batch_frames=60", "train.plots=0", "train.average=2", "train.checkpoint_updates=2",
-         "encoder.dropout=0.2", "decoder.dropout=0.2", "decode.longest=8", "decode.beam=2", "decode.batch_size=2",
-         "train.dev_utterances=2", "times.width=0")
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +137,33 @@ def test_training_killed_at_any_time_again_and_again(training: Callable[..., Don
     assert state_of(tmp_path / "run") == state_of(tmp_path / "straight")
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.98])
+def test_training_killed_in_the_middle_of_a_checkpoint(training: Callable[..., Done], tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """With a part of its bytes on the disk: the system kills whoever writes beyond the largest size of a file."""
+    assert training("straight").code == 0
+    save, saves = loop.save_run_state, []
+
+    def dying(run: Path, state: dict) -> None:
+        saves.append(run)
+        if len(saves) == 3:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            most = round(share * (run / "last.pt").stat().st_size)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        save(run, state)
+
+    def work() -> None:
+        monkeypatch.setattr(loop, "save_run_state", dying)
+        training("run")
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1]) == -signal.SIGXFSZ
+    part, = (tmp_path / "run").glob(".last.pt.*.part")
+    assert 0 < part.stat().st_size == round(share * (tmp_path / "run" / "last.pt").stat().st_size)
+    assert training("run").code == 0
+    assert not list((tmp_path / "run").rglob("*.part"))
+    assert state_of(tmp_path / "run") == state_of(tmp_path / "straight")
+
+
 def test_a_run_folder_is_for_one_process(training: Callable[..., Done], tmp_path: Path) -> None:
     run = tmp_path / "run"
     holder = ("import sys; from pathlib import Path; from asr.files import locking\n"
@@ -174,36 +195,6 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(training: C
 
 
 # Decoding.
-
-class Bench:
-    """A model of chance weights, and a folder with recordings of different lengths."""
-
-    def __init__(self, folder: Path, config: Config, network: object, count: int) -> None:
-        self.folder, self.model, self.sounds = folder, folder / "m.asr", folder / "sounds"
-        save_model(self.model, network, config, PhoneSet(["a", "b", "c"]), Normaliser(torch.zeros(8), torch.ones(8)),
-                   {})
-        self.sounds.mkdir()
-        rng = np.random.default_rng(0)
-        for number in range(count):
-            seconds = 0.2 + 0.1 * (number % 4)
-            soundfile.write(self.path(number), 0.1 * rng.standard_normal(round(16000 * seconds)), 16000)
-
-    def path(self, number: int) -> Path:
-        return self.sounds / f"u{number:02d}.wav"
-
-    def decode(self, out: str, *more: object, inputs: object = None) -> Done:
-        return asr("decode", self.model, inputs or self.sounds, "--out", self.folder / out, "--device", "cpu", *more)
-
-    def searched(self, work: Callable[[], Done]) -> tuple[Done, list[str]]:
-        """What the work gives, and which utterances it searched for."""
-        batch, ids = Transcriber.batch, []
-        def watched(self, utterances, *rest):
-            ids.extend(u.id for u in utterances)
-            return batch(self, utterances, *rest)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Transcriber, "batch", watched)
-            return work(), sorted(ids)
-
 
 @pytest.fixture
 def bench(tmp_path: Path, tiny_config: Callable[..., Config], tiny_network: Callable[..., object]) -> Bench:
@@ -359,6 +350,39 @@ def test_resume_needs_a_place(bench: Bench) -> None:
     assert done.err.splitlines()[-1] == "Error: --resume needs --out: what was done is known by the record beside it"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_files_of_which_a_hundred_are_broken(bench: Bench) -> None:
+    """The good are written, the broken named in one file; once they are mended, they alone are done."""
+    folder, broken = bench.folder / "many", list(range(50, 10_000, 100))
+    folder.mkdir()
+    for number in range(10_000):
+        path = folder / f"{number:05d}.wav"
+        if number in broken:
+            path.write_bytes(b"RIFF, and nothing more")
+        else:
+            os.link(bench.path(number % 20), path)
+    quick = ("-o", "decode.beam=1", "-o", "decode.batch_size=64")
+    done = bench.decode("h.jsonl", *quick, inputs=folder)
+    out, listed = bench.folder / "h.jsonl", bench.folder / "h.jsonl.failed.jsonl"
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1 + 20 + 1
+    assert done.err.splitlines()[-1] == f"asr: and 80 more, all 100 with reasons in {listed}"
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in rows] == [f"{n:05d}" for n in range(10_000) if n not in set(broken)]
+    named = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert sorted(row["id"] for row in named) == [f"{n:05d}" for n in broken]
+    assert {row["reason"].partition("): ")[2] for row in named} == {"no audio, or damaged: Format not recognised"}
+    for number in broken:
+        (folder / f"{number:05d}.wav").write_bytes(bench.path(number % 20).read_bytes())
+    done, searched = bench.searched(lambda: bench.decode("h.jsonl", *quick, "--resume", inputs=folder))
+    assert (done.code, searched) == (0, [f"{n:05d}" for n in broken])
+    texts = {row["id"]: row["text"] for row in map(json.loads, out.read_text().splitlines())}
+    assert list(texts) == [f"{n:05d}" for n in range(10_000)]
+    assert {(int(id) % 20, text) for id, text in texts.items()} == {(n, texts[f"{n:05d}"]) for n in range(20)}
+    assert not listed.exists()
+
+
 def test_decoders_at_once_do_not_disturb_each_other(bench: Bench) -> None:
     """Eight of them, on the same recordings, into one folder."""
     assert bench.decode("alone", "-f", "textgrid", "-f", "trn").code == 0
@@ -372,17 +396,6 @@ def test_decoders_at_once_do_not_disturb_each_other(bench: Bench) -> None:
 
 
 # A folder that is not ours to write, files that go.
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only(bench: Bench) -> None:
-    locked = bench.folder / "locked"
-    locked.mkdir()
-    locked.chmod(0o500)
-    done = bench.decode("locked/h.jsonl")
-    assert done.code == 1
-    assert done.err.count("\n") == 1
-    assert done.err.endswith(".done: cannot be written: Permission denied\n")
-
 
 def test_a_folder_below_a_file(bench: Bench) -> None:
     done = bench.decode("m.asr/h.jsonl")
