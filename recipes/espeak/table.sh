@@ -5,6 +5,7 @@
 #
 # Trains a model for each attention (conf/espeak.yaml with other `attention` keys, no training on joins, so that length
 # is news to all of them alike) and decodes joins of the test set. Run again, it does only what is not done yet.
+# PRECISION: auto, or bf16, which trains almost twice as fast on a CPU that multiplies it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tools/setup
@@ -15,6 +16,7 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 exp=${1:-exp/espeak}
 joins=${2:-1,5,20}
 config=conf/espeak.yaml
+precision=${PRECISION:-auto}
 DONE=$exp/table/.done
 DEPENDS=$config
 read -ra train <<< "$(trainer)"
@@ -25,8 +27,9 @@ attend() {      # NAME KEY=VALUE…: train one kind of attention and decode with
     local name=$1 run=$exp/table/$1 keys=()
     shift
     for key in "$@"; do keys+=(-o "$key"); done
-    OUTPUT=$run/run stage "train-$name" "${train[@]}" --config "$config" -o train.join.probability=0 "${keys[@]}" \
-        --train "$exp/train" --dev "$exp/dev" --run "$run/run" --resume
+    OUTPUT=$run/run stage "train-$name" "${train[@]}" --config "$config" -o train.join.probability=0 -o train.precision="$precision" \
+        "${keys[@]}" \
+        --train "$exp/train" --dev "$exp/corpus/dev.jsonl" --run "$run/run" --resume
     stage "plain-$name" asr curve "$run/run/model.asr" "$exp/corpus/test.jsonl" --joins "$joins" \
         "${unaided[@]}" --out "$run/plain"
     if [ "$name" = none ]; then return; fi      # nothing to sharpen, and nowhere to put a window
