@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from asr.config import Config
+from asr.config import Config, override_config
 from asr.corpus.records import Utterance, write_manifest
 
 TOOL = Path(__file__).parents[1] / "tools" / "results.py"
 REFERENCE = {"u1": "h# iy q t h#", "u2": "h# aa ix n h#", "u3": "h# s h#", "u4": "h# m aa h#"}
 
 
-def run_folder(folder: Path, seed: int, hypotheses: dict[str, str]) -> Path:
+def run_folder(folder: Path, seed: int, hypotheses: dict[str, str], *overrides: str, **provenance: str) -> Path:
     folder.mkdir(parents=True)
+    config = override_config(Config(), [f"train.seed={seed}", *overrides])
     save_file({"none": np.zeros(1, np.float32)}, folder / "model.asr", {
-        "format": "asr-1", "phones": json.dumps(["iy"]), "config": json.dumps(Config().model_dump()),
-        "provenance": json.dumps({"seed": seed, "dev_per": 12.5, "date": "2026-01-02"}),
+        "format": "asr-1", "phones": json.dumps(["iy"]), "config": json.dumps(config.model_dump()),
+        "provenance": json.dumps({"seed": seed, "dev_per": 12.5, "date": "2026-01-02", **provenance}),
         "sha256": hashlib.sha256(b"").hexdigest()})
     (folder / "test.hyp.jsonl").write_text("".join(
         json.dumps({"id": name, "text": text}) + "\n" for name, text in hypotheses.items()))
@@ -71,3 +72,25 @@ def test_a_run_without_hypotheses_or_with_others_is_an_error(tmp_path: Path, tes
     (run / "test.hyp.jsonl").unlink()
     assert "cannot be read" in results(test_set, run, "--out", tmp_path / "R.md").stderr
     assert not (tmp_path / "R.md").exists()
+
+
+def test_single_changes_against_a_config_seed_by_seed(tmp_path: Path, test_set: Path) -> None:
+    right = REFERENCE
+    one_wrong, two_wrong = right | {"u1": "h# aa q t h#"}, right | {"u1": "h# aa q t h#", "u4": "h# m iy h#"}
+    runs = [run_folder(tmp_path / "best" / "seed1", 1, right), run_folder(tmp_path / "best" / "seed2", 2, one_wrong),
+            run_folder(tmp_path / "greedy" / "seed2", 2, two_wrong, "decode.beam=1", "train.lr=0.01"),
+            run_folder(tmp_path / "greedy" / "seed3", 3, right, "decode.beam=1", "train.lr=0.01"),
+            run_folder(tmp_path / "carried", 1, one_wrong, init="m.asr", train="more"),
+            run_folder(tmp_path / "other", 9, right)]
+    done = results(test_set, *runs, "--protocol", "timit39", "--against", "best", "--out", tmp_path / "R.md")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = (tmp_path / "R.md").read_text().splitlines()
+    table = lines[lines.index("| config | what it changes | seeds | difference | by seed | 95 % interval | p |"):]
+    assert table[2].startswith("| greedy | `train.lr=0.01` (was 0.002), `decode.beam=1` (was 10) | 1 | **+6.25** | "
+                               "+6.25 | ")
+    assert table[3].startswith("| carried | begins with m.asr (was random weights), learns from more (was None) | 1 | "
+                               "**+6.25** | +6.25 | ")
+    assert table[4] == "| other | nothing | none in common | - | - | - | - |"
+    done = results(test_set, *runs, "--against", "worst", "--out", tmp_path / "Q.md")
+    assert (done.returncode, done.stderr) == (
+        1, "Error: --against worst: there is no such config: there are best, greedy, carried, other\n")

@@ -3,6 +3,7 @@
     python tools/results.py data/test.jsonl exp/timit/*/seed* --protocol timit39 --title TIMIT --out RESULTS.md
 
 A run folder holds `model.asr` and the hypotheses, `test.hyp.jsonl`. Folders `NAME/seedN` are the seeds of NAME.
+`--against NAME` adds a table of what each other config changes, and what that does, compared seed by seed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import platform
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from asr.scoring.boundaries import TOLERANCES, Boundaries
 from asr.scoring.protocol import load_protocol
 from asr.scoring.report import per_line
 from asr.scoring.score import Score, by_speaker, score, total
-from asr.scoring.significance import interval
+from asr.scoring.significance import compare, interval
 
 METHODS = {"frames": "frame classifier", "ctc": "CTC", "attention": "attention"}      # of `asr align`
 
@@ -52,6 +53,7 @@ class Run:
     scores: Mapping[str, Score]         # by protocol
     minutes: str                        # spent training
     speed: str                          # padded feature frames a second, the median epoch's
+    config: Mapping[str, object]        # by dotted key
     times: Sequence[Times] = ()
 
 
@@ -64,7 +66,16 @@ def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], pro
     name = folder.parent.name if folder.name.startswith("seed") else folder.name
     shown = f"{name}/{folder.name}" if name != folder.name else name
     minutes, speed = training_cost(folder / "log.jsonl")
-    return Run(name, shown, load_header(folder / "model.asr").provenance, scores, minutes, speed)
+    header = load_header(folder / "model.asr")
+    return Run(name, shown, header.provenance, scores, minutes, speed, dict(_flat(header.config.model_dump())))
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def measure_times(run: Run, folder: Path, hypotheses: str, reference: Path) -> Run:
@@ -104,8 +115,10 @@ def training_cost(log: Path) -> tuple[str, str]:
     return f"{epochs[-1]['seconds'] / 60:.1f}", f"{speed:,.0f}"
 
 
-def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: str, by_speaker_too: bool) -> str:
-    """The page: a table over seeds, a table of runs, one of speakers if asked for, and where it was made."""
+def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: str, by_speaker_too: bool,
+            against: str = "") -> str:
+    """The page: a table over seeds, a table of runs, those of changes and speakers if asked for, and where it was made.
+    """
     names = list(dict.fromkeys(run.name for run in runs))
     first = runs[0].scores[protocols[0]]
     lines = [f"# {title}: results", "", "Written by `tools/results.py` from run folders; not edited by hand.", "",
@@ -128,12 +141,58 @@ def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: 
                  *(f"`{per_line(run.scores[protocol].total)}`" for protocol in protocols),
                  run.minutes, run.speed, str(p.get("date", ""))]
         lines.append(f"| {' | '.join(cells)} |")
+    if against:
+        lines += _changes(runs, protocols[0], against)
     if by_speaker_too:
         lines += _speakers(runs, protocols[0])
     if any(run.times for run in runs):
         lines += _times(runs)
     lines += ["", f"Scored at commit {commit()}; trained by `{command}`; {machine()}.", ""]
     return "\n".join(lines)
+
+
+def _changes(runs: Sequence[Run], protocol: str, against: str) -> list[str]:
+    """A table of what other configs change of one, and of the difference that it makes."""
+    base = {run.provenance.get("seed"): run for run in runs if run.name == against}
+    if not base:
+        raise AsrError(f"--against {against}: there is no such config: there are "
+                       f"{', '.join(dict.fromkeys(run.name for run in runs))}")
+    lines = ["", f"Single changes against `{against}`, {protocol}: the difference in PER over the seeds that both have "
+             "(below zero: the change is better), its 95 % interval and p by the paired bootstrap. The spread between "
+             "seeds is not in them: it is in the table above.", "",
+             "| config | what it changes | seeds | difference | by seed | 95 % interval | p |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name in dict.fromkeys(run.name for run in runs if run.name != against):
+        own = {run.provenance.get("seed"): run for run in runs if run.name == name}
+        seeds = [seed for seed in own if seed in base]
+        change = _change(next(iter(base.values())), next(iter(own.values())))
+        if not seeds:
+            lines.append(f"| {name} | {change} | none in common | - | - | - | - |")
+            continue
+        pairs = [(own[seed].scores[protocol], base[seed].scores[protocol]) for seed in seeds]
+        by_seed = " ".join(f"{one.total.per - other.total.per:+.2f}" for one, other in pairs)
+        found = compare(_pooled([one for one, _ in pairs]), _pooled([other for _, other in pairs]))
+        lines.append(f"| {name} | {change} | {len(seeds)} | **{found.difference:+.2f}** | {by_seed} | "
+                     f"{found.interval.low:+.2f} to {found.interval.high:+.2f} | {found.p:.3f} |")
+    return lines
+
+
+def _change(base: Run, other: Run) -> str:
+    """The keys in which two configs differ, and the weights that they began with."""
+    changed = [f"`{key}={value}` (was {base.config[key]})" for key, value in other.config.items()
+               if value != base.config[key] and key != "train.seed"]
+    if other.provenance.get("init") != base.provenance.get("init"):
+        changed.append(f"begins with {other.provenance.get('init') or 'random weights'} "
+                       f"(was {base.provenance.get('init') or 'random weights'})")
+    if other.provenance.get("train") != base.provenance.get("train"):
+        changed.append(f"learns from {other.provenance.get('train')} (was {base.provenance.get('train')})")
+    return ", ".join(changed) or "nothing"
+
+
+def _pooled(scores: Sequence[Score]) -> Score:
+    """The scores of several seeds as one."""
+    rows = tuple(replace(row, id=f"{row.id} {seed}") for seed, one in enumerate(scores) for row in one.rows)
+    return Score(rows, total(rows), scores[0].protocol)
 
 
 def _speakers(runs: Sequence[Run], protocol: str) -> list[str]:
@@ -166,8 +225,7 @@ def _times(runs: Sequence[Run]) -> list[str]:
 
 def _summary(name: str, protocol: str, scores: Sequence[Score]) -> str:
     pers = [one.total.per for one in scores]
-    rows = tuple(replace(row, id=f"{row.id} {seed}") for seed, one in enumerate(scores) for row in one.rows)
-    bounds = interval(Score(rows, total(rows), scores[0].protocol))
+    bounds = interval(_pooled(scores))
     sd = f"{statistics.stdev(pers):.2f}" if len(pers) > 1 else "-"
     span = f"{min(pers):.2f} to {max(pers):.2f}" if len(pers) > 1 else "-"
     trust = f"{bounds.low:.2f} to {bounds.high:.2f}" if bounds else "-"
@@ -198,18 +256,19 @@ def machine() -> str:
 @click.option("--hyp", default="test.hyp.jsonl", show_default=True, help="The hypotheses' file in each run folder.")
 @click.option("--title", default="Results", show_default=True)
 @click.option("--command", default="", help="The command that made the runs.")
+@click.option("--against", default="", metavar="NAME", help="A table of what the other configs change of this one.")
 @click.option("--by-speaker", is_flag=True, help="A table of speakers as well.")
 @click.option("--times", is_flag=True, help="How exact the times of phones are; REFERENCE has 'phone_times'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(reference: Path, runs: tuple[Path, ...], protocols: tuple[str, ...], hyp: str, title: str, command: str,
-         by_speaker: bool, times: bool, out: Path) -> None:
+         against: str, by_speaker: bool, times: bool, out: Path) -> None:
     """Write a RESULTS.md from run folders."""
     try:
         references = read_manifest(reference)
         found = [read_run(run, hyp, references, protocols) for run in runs]
         if times:
             found = [measure_times(one, run, hyp, reference) for one, run in zip(found, runs, strict=True)]
-        page = results(title, found, protocols, command, by_speaker)
+        page = results(title, found, protocols, command, by_speaker, against)
         with writing(out) as file:
             file.write(page)
     except AsrError as error:

@@ -5,8 +5,8 @@
 #
 # An LDC copy, or NLTK's sample (which gets its own split). FOLDER: exp/timit, seen from the repository; the table is
 # FOLDER/RESULTS.md. With the whole corpus this takes days on a CPU: it is meant to run unattended on a GPU.
-# Run again, it does only what is not done yet. CONFIGS and SEEDS choose others:
-#   CONFIGS=timit SEEDS=1 recipes/timit/run.sh /path/to/TIMIT
+# Run again, it does only what is not done yet. CONFIGS and SEEDS choose others, OPTIONS goes to `asr train`:
+#   CONFIGS=timit SEEDS=1 OPTIONS="-o train.epochs=2" recipes/timit/run.sh /path/to/TIMIT
 set -euo pipefail
 corpus=$(realpath -- "${1:?the corpus: recipes/timit/run.sh /path/to/TIMIT [FOLDER]}")
 cd "$(dirname "$0")/../.."
@@ -18,6 +18,7 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 exp=${2:-exp/timit}
 DONE=$exp/.done
 read -ra train <<< "$(trainer)"
+read -ra options <<< "${OPTIONS:-}"
 
 DEPENDS=$(echo recipes/timit/*.py recipes/timit/*.tsv)
 stage prepare python recipes/timit/prepare.py "$corpus" "$exp/data"
@@ -35,7 +36,7 @@ for name in ${CONFIGS:-timit-paper-baseline timit-paper-conv timit-paper-smooth 
         key=$stored     # nor do seeds
         run=$exp/$name/seed$seed
         OUTPUT=$run stage "$name-train-$seed" "${train[@]}" --config "conf/$name.yaml" -o "train.seed=$seed" \
-            --train "$exp/$name/train" --dev "$exp/$name/dev" --run "$run" --resume
+            "${options[@]}" --train "$exp/$name/train" --dev "$exp/$name/dev" --run "$run" --resume
         stage "$name-decode-$seed" asr decode "$run/model.asr" "$exp/$name/test" --out "$run/test.hyp.jsonl"
         runs+=("$run")
     done
