@@ -112,7 +112,7 @@ def test_a_command_that_fails_or_escapes_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match="failed with 3: no"):
         read_kaldi(failing, allow_pipes=True, audio=tmp_path / "kept")
     escaping = data_dir(tmp_path / "two", wav_scp=f"../a cat {write_audio(tmp_path / 'a.wav')} |\n")
-    with pytest.raises(AsrError, match=r"'\.\./a' cannot be the name of a file"):
+    with pytest.raises(AsrError, match=r"'\.\./a' cannot be the name of a file: rename the recording"):
         read_kaldi(escaping, allow_pipes=True, audio=tmp_path / "kept")
 
 
@@ -143,11 +143,11 @@ def test_recordings_in_an_archive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("tables", "message"), [
     ({"text": "b p\n"}, r"text: has no line for 'a': run utils/fix_data_dir\.sh"),
     ({"utt2spk": "b s\n"}, "utt2spk: has no line for 'a'"),
-    ({"utt2dur": "a long\n"}, "utt2dur:1: 'long' is no number of seconds"),
-    ({"text": "a p\na q\n"}, "text:2: 'a' was in line 1 already"),
+    ({"utt2dur": "a long\n"}, "utt2dur:1: 'long' is no number of seconds: mend it"),
+    ({"text": "a p\na q\n"}, "text:2: 'a' was in line 1 already: take one out"),
     ({"segments": "u a 0.5\n"}, "segments:1: expected 'utterance recording start end'"),
     ({"segments": "u b 0 0.5\n"}, r"segments:1: recording 'b' is not in wav\.scp"),
-    ({"segments": "u a 0.5 0.5\n"}, r"segments:1: 'u' ends at 0\.5 s, which is not after 0\.5 s"),
+    ({"segments": "u a 0.5 0.5\n"}, r"segments:1: 'u' ends at 0\.5 s, which is not after 0\.5 s: mend the times"),
 ])
 def test_a_bad_table_is_named(tmp_path: Path, tables: dict[str, str], message: str) -> None:
     folder = data_dir(tmp_path / "data", wav_scp=f"a {write_audio(tmp_path / 'a.wav')}\n", **tables)

@@ -22,6 +22,7 @@ from asr.corpus.records import (
     write_manifest,
 )
 from asr.errors import AsrError
+from asr.formats.transcript import Transcript
 
 GOOD = '{"id": "a", "audio_filepath": "a.wav"}\n'
 
@@ -43,10 +44,10 @@ def complaint(text: str | bytes, tmp_path: Path, **how: bool) -> str:
     ('{"id": "a"}', ":1: the row has no 'audio_filepath': every row needs 'id' and 'audio_filepath'"),
     ('{"id": 3, "audio_filepath": "a"}', ":1: 'id' is 3: write it as text between quotes"),
     ('{"id": "a", "audio_filepath": "a", "text": ["b"]}', ":1: 'text' is ['b']: write it as text between quotes"),
-    ('{"id": " ", "audio_filepath": "a"}', ":1: 'id' and 'audio_filepath' cannot be empty"),
-    ('{"id": "a", "audio_filepath": ""}', ":1: 'id' and 'audio_filepath' cannot be empty"),
-    ('{"id": null, "audio_filepath": "a"}', ":1: 'id' and 'audio_filepath' cannot be empty"),
-    ('{"id": "a", "audio_filepath": "a\\u0000"}', ":1: 'audio_filepath' holds a NUL character"),
+    ('{"id": " ", "audio_filepath": "a"}', ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"),
+    ('{"id": "a", "audio_filepath": ""}', ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"),
+    ('{"id": null, "audio_filepath": "a"}', ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"),
+    ('{"id": "a", "audio_filepath": "a\\u0000"}', ":1: 'audio_filepath' holds a NUL character: mend the path"),
     ('{"id": "a", "audio_filepath": "a", "offset": -1}',
      ":1: 'offset' is -1: it must be a number of seconds, 0 or more"),
     ('{"id": "a", "audio_filepath": "a", "duration": "1"}',
@@ -58,8 +59,8 @@ def complaint(text: str | bytes, tmp_path: Path, **how: bool) -> str:
     ('{"id": "a", "audio_filepath": "a", "duration": 0}',
      ":1: 'duration' of 'a' is 0 s: give the true duration or leave it out"),
     (GOOD + "\n" + GOOD, ":3: id 'a' was used in line 1 already: rename or remove one"),
-    ("\n \n", ": holds no utterance"),
-    (GOOD.encode() + b"\xff", ":2: not UTF-8 text: invalid start byte"),
+    ("\n \n", ": holds no utterance: is it empty, or the wrong file?"),
+    (GOOD.encode() + b"\xff", ":2: not UTF-8 text: invalid start byte: save it as UTF-8"),
 ])
 def test_rows_that_are_wrong(row: str | bytes, message: str, tmp_path: Path) -> None:
     assert complaint(row, tmp_path) == message
@@ -103,7 +104,7 @@ def test_each_row_goes_on_behind_a_bad_one(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(AsrError) as error:
         list(each_row(path))
-    assert str(error.value) == f"{path}: not UTF-8 text: invalid start byte"
+    assert str(error.value) == f"{path}: not UTF-8 text: invalid start byte: save it as UTF-8"
     with pytest.raises(AsrError) as error:
         list(each_row(tmp_path / "none"))
     assert str(error.value) == f"{tmp_path}/none: cannot be read: No such file or directory"
@@ -215,7 +216,7 @@ def test_a_fold(tmp_path: Path) -> None:
     table.write_bytes(b"\xff")
     with pytest.raises(AsrError) as error:
         read_fold(table, "61", "39")
-    assert str(error.value) == f"{table}: not UTF-8 text: invalid start byte"
+    assert str(error.value) == f"{table}: not UTF-8 text: invalid start byte: save it as UTF-8"
     with pytest.raises(AsrError) as error:
         read_fold(tmp_path / "none", "61", "39")
     assert str(error.value) == f"{tmp_path}/none: cannot be read: No such file or directory"
@@ -247,3 +248,24 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
         file.write("phones\n")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "phones\n"
+
+
+def test_what_looks_alike_is_alike(tmp_path: Path) -> None:
+    """ã as one character and as a letter with a mark are one phone, wherever they are read."""
+    one, two = "\u00e3", "a\u0303"
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps({"id": f"u{n}", "audio_filepath": "a.wav", "text": f"{phone} t"},
+                                       ensure_ascii=False) + "\n" for n, phone in enumerate((one, two))))
+    rows = read_manifest(path)
+    assert rows[0].phones == rows[1].phones == (one, "t")
+    phones = PhoneSet.of(row.phones or () for row in rows)
+    assert phones.phones == ("t", one)
+    assert phones == PhoneSet(["t", two])
+    assert phones.encode(["t", two]) == [1, 2]
+    (hypothesis,) = read_hypotheses(io.StringIO(json.dumps({"id": "u", "text": two})))
+    assert hypothesis.text == TimedPhone(two, 0.0, 0.1).phone == one
+    assert Transcript("u", (two,)).phones == (one,)
+    (tmp_path / "t.tsv").write_text(f"a\tb\n{two}\t{two}\n")
+    assert read_fold(tmp_path / "t.tsv", "a", "b") == {one: one}
+    with pytest.raises(AsrError, match="names a phone twice"):
+        PhoneSet([one, two])

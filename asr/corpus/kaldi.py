@@ -88,11 +88,12 @@ def write_kaldi(utterances: Sequence[Utterance], folder: Path, *, prefix_speaker
             key = f"{speaker}-{key}"
         for value in (key, speaker):
             if len(value.split()) != 1:
-                raise AsrError(f"{folder}: {value!r} has a space in it, which Kaldi's tables cannot hold")
+                raise AsrError(f"{folder}: {value!r} has a space in it, which Kaldi's tables cannot hold: rename it")
         rows.append((key, speaker, utterance))
     transcribed = [utterance.phones is not None for utterance in utterances]
     if any(transcribed) and not all(transcribed):
-        raise AsrError(f"{folder}: utterance {utterances[transcribed.index(False)].id!r} has no phones and others do")
+        raise AsrError(f"{folder}: utterance {utterances[transcribed.index(False)].id!r} has no phones and others do: "
+                       "give phones to all or to none")
     for name, table in _tables(rows, all(transcribed)).items():
         with writing(folder / name) as file:
             # Code points sort as the bytes of UTF-8 do, which is what LC_ALL=C means.
@@ -113,7 +114,7 @@ def read_table(path: Path, optional: bool = False) -> Table:
         if not key:
             continue
         if key in table:
-            raise AsrError(f"{path}:{number}: {key!r} was in line {table[key][0]} already")
+            raise AsrError(f"{path}:{number}: {key!r} was in line {table[key][0]} already: take one out")
         table[key] = (number, rest.strip())
     if not table and not optional:
         raise AsrError(f"{path}: is empty")
@@ -137,9 +138,11 @@ def read_segments(path: Path, recordings: Table) -> dict[str, tuple[str, float, 
             raise AsrError(f"{path}:{number}: expected 'utterance recording start end', not {key + ' ' + rest!r:.60}"
                            ) from None
         if recording not in recordings:
-            raise AsrError(f"{path}:{number}: recording {recording!r} is not in wav.scp")
+            raise AsrError(f"{path}:{number}: recording {recording!r} is not in wav.scp: add it there, or "
+                           "take the line out")
         if not 0 <= first < last:
-            raise AsrError(f"{path}:{number}: {key!r} ends at {last:g} s, which is not after {first:g} s")
+            raise AsrError(f"{path}:{number}: {key!r} ends at {last:g} s, which is not after {first:g} s: "
+                           "mend the times")
         segments[key] = (recording, first, last)
     return segments
 
@@ -175,7 +178,7 @@ class _Recordings:
 
     def _keep(self, recording: str, wav: bytes, where: str) -> Path:
         if Path(recording).name != recording:
-            raise AsrError(f"{where}: {recording!r} cannot be the name of a file")
+            raise AsrError(f"{where}: {recording!r} cannot be the name of a file: rename the recording")
         path = (self.audio / f"{recording}.wav").resolve()
         with writing(path, "wb") as file:
             file.write(wav)
@@ -230,7 +233,8 @@ def _seconds(table: Table, key: str, folder: Path) -> float | None:
     try:
         return float(value) or None
     except ValueError:
-        raise AsrError(f"{folder / 'utt2dur'}:{number}: {value!r} is no number of seconds") from None
+        raise AsrError(f"{folder / 'utt2dur'}:{number}: {value!r} is no number of seconds: mend it or "
+                       "take the line out") from None
 
 
 def _tables(rows: Sequence[tuple[str, str, Utterance]], transcribed: bool) -> dict[str, dict[str, str]]:
@@ -249,7 +253,7 @@ def _tables(rows: Sequence[tuple[str, str, Utterance]], transcribed: bool) -> di
         start, end = spans[key]
         path = str(utterance.audio.resolve())
         if len(path.split()) != 1:
-            raise AsrError(f"{path}: has a space in it, which wav.scp cannot hold")
+            raise AsrError(f"{path}: has a space in it, which wav.scp cannot hold: rename the file")
         tables["wav.scp"][names[utterance.audio] if cut else key] = path
         tables["utt2spk"][key] = speaker
         tables["utt2dur"][key] = _decimal(end - start)

@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AsrError(f"{path}: not UTF-8 text: {error.reason}") from error
+        raise AsrError(f"{path}: not UTF-8 text: {error.reason}: save it as UTF-8") from error
 
 
 def read_phn(path: Path, rate: int = 16000) -> Segments:
@@ -71,7 +71,7 @@ def _timed_lines(path: Path, unit: float, form: str) -> Segments:
         if not fields:
             continue
         if len(fields) < 3 or not (fields[0].isdigit() and fields[1].isdigit()) or int(fields[0]) > int(fields[1]):
-            raise AsrError(f"{path}:{number}: {line.strip()!r} is not of the form '{form}'")
+            raise AsrError(f"{path}:{number}: {line.strip()!r} is not of the form '{form}': mend the line")
         phones.append(fields[2])
         times.append((round(int(fields[0]) * unit, 6), round(int(fields[1]) * unit, 6)))
     return Segments(tuple(phones), tuple(times))

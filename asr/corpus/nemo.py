@@ -67,7 +67,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AsrError(f"{path}: not UTF-8 text: {error.reason}") from error
+        raise AsrError(f"{path}: not UTF-8 text: {error.reason}: save it as UTF-8") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -1,11 +1,22 @@
-"""The inventory of phones that a model knows, and maps between inventories."""
+"""The inventory of phones that a model knows, and maps between inventories.
+
+A phone with marks, such as ã, can be written in several ways that look alike. Everywhere it is the composed one
+(Unicode's normal form C): utterances, hypotheses, phone sets and folds bring their phones into it.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asr.errors import AsrError
+
+
+def composed(phone: str) -> str:
+    """A phone in normal form C, in which what looks alike is alike."""
+    return phone if phone.isascii() else unicodedata.normalize("NFC", phone)
+
 
 END = "<eos>"   # id 0: the end for the decoder, the start as its first input, the blank for the CTC branch
 
@@ -17,6 +28,7 @@ class PhoneSet:
         bad = [p for p in phones if not p or p != "".join(p.split()) or p == END]
         if bad:
             raise AsrError(f"{bad[0]!r} cannot be a phone: a phone is not empty, has no space in it, and is not {END}")
+        phones = [composed(phone) for phone in phones]
         if len(set(phones)) != len(phones):
             raise AsrError("a phone set names a phone twice")
         self.phones: tuple[str, ...] = tuple(phones)
@@ -25,7 +37,7 @@ class PhoneSet:
     @classmethod
     def of(cls, transcripts: Iterable[Iterable[str]]) -> PhoneSet:
         """The set of all phones that occur in the transcripts, sorted by name."""
-        return cls(sorted({phone for transcript in transcripts for phone in transcript}))
+        return cls(sorted({composed(phone) for transcript in transcripts for phone in transcript}))
 
     def __len__(self) -> int:
         """The number of ids, `<eos>` counted: the V of the model."""
@@ -47,7 +59,7 @@ class PhoneSet:
             AsrError: for a phone outside the set, naming it and `where`.
         """
         try:
-            return [self._ids[phone] for phone in phones]
+            return [self._ids[composed(phone)] for phone in phones]
         except KeyError as error:
             place = f"{where}: " if where else ""
             raise AsrError(f"{place}unknown phone {error.args[0]!r}: map it or take it out, the model knows "
@@ -72,8 +84,8 @@ def read_fold(path: Path, source: str, target: str) -> Mapping[str, str | None]:
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AsrError(f"{path}: not UTF-8 text: {error.reason}") from error
-    rows = [line.split("\t") for line in lines if line.strip() and not line.startswith("#")]
+        raise AsrError(f"{path}: not UTF-8 text: {error.reason}: save it as UTF-8") from error
+    rows = [composed(line).split("\t") for line in lines if line.strip() and not line.startswith("#")]
     header = rows[0] if rows else []
     for column in (source, target):
         if column not in header:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from asr.corpus.phones import composed
 from asr.errors import AsrError
 from asr.files import writing
 
@@ -32,6 +33,10 @@ class Utterance:
     speaker: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.phones is not None:
+            object.__setattr__(self, "phones", tuple(map(composed, self.phones)))
+
 
 @dataclass(frozen=True, slots=True)
 class TimedPhone:
@@ -41,6 +46,10 @@ class TimedPhone:
     start: float                            # seconds from the start of the utterance
     end: float
     confidence: float = 1.0                 # probability, 0 to 1
+
+    def __post_init__(self) -> None:
+        if not self.phone.isascii():
+            object.__setattr__(self, "phone", composed(self.phone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def read_manifest(path: Path, *, need_phones: bool = False) -> list[Utterance]:
         seen[utterance.id] = number
         utterances.append(utterance)
     if not utterances:
-        raise AsrError(f"{path}: holds no utterance")
+        raise AsrError(f"{path}: holds no utterance: is it empty, or the wrong file?")
     return utterances
 
 
@@ -98,7 +107,7 @@ def each_row(path: Path) -> Iterator[tuple[int, Utterance | AsrError]]:
     except OSError as error:
         raise AsrError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AsrError(f"{path}: not UTF-8 text: {error.reason}") from error
+        raise AsrError(f"{path}: not UTF-8 text: {error.reason}: save it as UTF-8") from error
     for number, line in enumerate(lines, start=1):
         try:
             for _, row in _rows_of(io.StringIO(line), str(path)):
@@ -170,9 +179,9 @@ def _utterance(row: dict[str, Any], where: str, folder: Path) -> Utterance:
         if row.get(key) is not None and not isinstance(row[key], str):
             raise AsrError(f"{where}: {key!r} is {row[key]!r}: write it as text between quotes")
     if not (row["id"] or "").strip() or not row["audio_filepath"]:
-        raise AsrError(f"{where}: 'id' and 'audio_filepath' cannot be empty")
+        raise AsrError(f"{where}: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out")
     if "\0" in row["audio_filepath"]:
-        raise AsrError(f"{where}: 'audio_filepath' holds a NUL character")
+        raise AsrError(f"{where}: 'audio_filepath' holds a NUL character: mend the path")
     offset = _seconds(row, "offset", where) or 0.0
     duration = _seconds(row, "duration", where)
     if duration == 0:
@@ -237,7 +246,7 @@ def _rows_of(file: Iterable[str | bytes], name: str) -> Iterator[tuple[int, dict
                     raise AsrError(f"{name}:{number}: expected a JSON object, like {{\"id\": …}}")
                 yield number, row
     except UnicodeDecodeError as error:
-        raise AsrError(f"{name}:{number}: not UTF-8 text: {error.reason}") from error
+        raise AsrError(f"{name}:{number}: not UTF-8 text: {error.reason}: save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
         reason = str(getattr(error, "msg", error)).removesuffix(" at")
         raise AsrError(f"{name}:{number}: not JSON: {reason}: mend the line or take it out") from error

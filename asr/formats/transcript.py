@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asr.corpus.phones import composed
 from asr.errors import AsrError
 
 
@@ -16,6 +17,9 @@ class Transcript:
     times: tuple[tuple[float, float], ...] | None = None    # (start, end) of each phone, s from the utterance's start
     speaker: str | None = None
     protocol: str | None = None     # digest of the scoring protocol that the phones went through already
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phones", tuple(map(composed, self.phones)))
 
 
 def without_space(id: str, form: str) -> str:

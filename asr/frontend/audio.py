@@ -307,7 +307,7 @@ def _check(rate: int, channels: int, name: str) -> None:
         raise AsrError(f"{name}: its sample rate is {rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE} Hz: "
                        "get a better copy or take it out")
     if not 1 <= channels <= MOST_CHANNELS:
-        raise AsrError(f"{name}: its header promises {channels} channels: that cannot be")
+        raise AsrError(f"{name}: its header promises {channels} channels: that cannot be: get it again")
 
 
 @contextlib.contextmanager

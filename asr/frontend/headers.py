@@ -63,7 +63,7 @@ def read_wav_header(stream: Readable, name: str, head: bytes = b"") -> WavHeader
     """
     riff, riff_size, wave = struct.unpack("<4sI4s", head + _exactly(stream, 12 - len(head), name))
     if riff not in RIFF or wave != b"WAVE":
-        raise AsrError(f"{name}: not a WAV file")
+        raise AsrError(f"{name}: not a WAV file: of other formats, name the file")
     position, form, long_size = 12, None, None
     while True:
         chunk, size = struct.unpack("<4sI", _exactly(stream, 8, name))
@@ -71,7 +71,8 @@ def read_wav_header(stream: Readable, name: str, head: bytes = b"") -> WavHeader
         if chunk == b"data":
             break
         if size > LONGEST_CHUNK:
-            raise AsrError(f"{name}: damaged WAV header: a chunk of {size} bytes stands before the samples")
+            raise AsrError(f"{name}: damaged WAV header: a chunk of {size} bytes stands before the samples: get "
+                           "it again or take it out")
         body = _exactly(stream, size + size % 2, name)
         position += len(body)
         if chunk == b"fmt ":
@@ -79,7 +80,8 @@ def read_wav_header(stream: Readable, name: str, head: bytes = b"") -> WavHeader
         elif chunk == b"ds64" and size >= 16:
             long_size = struct.unpack_from("<Q", body, 8)[0]
     if form is None:
-        raise AsrError(f"{name}: damaged WAV header: the samples' format is missing")
+        raise AsrError(f"{name}: damaged WAV header: the samples' format is missing: get it again or take it "
+                       "out")
     if size >= UNKNOWN:
         data: int | None = long_size if riff == b"RF64" else None
     elif size == 0 and (riff_size >= UNKNOWN or riff_size <= position - 8):
@@ -91,7 +93,7 @@ def read_wav_header(stream: Readable, name: str, head: bytes = b"") -> WavHeader
 
 def _wav_format(body: bytes, name: str) -> tuple[int, int, int, int]:
     if len(body) < 16:
-        raise AsrError(f"{name}: damaged WAV header: its format chunk is cut off")
+        raise AsrError(f"{name}: damaged WAV header: its format chunk is cut off: get it again or take it out")
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
     if tag == EXTENSIBLE and len(body) >= 26:
         tag = struct.unpack_from("<H", body, 24)[0]
@@ -101,7 +103,7 @@ def _wav_format(body: bytes, name: str) -> tuple[int, int, int, int]:
 def _exactly(stream: Readable, size: int, name: str) -> bytes:
     data = read_fully(stream, size)
     if len(data) < size:
-        raise AsrError(f"{name}: ends within its header: it was cut off")
+        raise AsrError(f"{name}: ends within its header: it was cut off: get it again or take it out")
     return data
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.corpus.phones import read_fold
+from asr.corpus.phones import composed, read_fold
 from asr.errors import AsrError
 
 FOLDER = Path(__file__).with_name("protocols")
@@ -156,7 +156,7 @@ def _phones(tree: Mapping[str, Any], key: str) -> frozenset[str]:
     phones: Iterable[Any] = tree.get(key, ())
     if isinstance(phones, str) or not all(isinstance(phone, str) for phone in phones):
         raise TypeError(f"'{key}' is no list of phones, like [sil]")
-    return frozenset(phones)
+    return frozenset(map(composed, phones))
 
 
 def _flag(tree: Mapping[str, Any], key: str) -> bool:
