@@ -124,6 +124,7 @@ class Train(Section):
     """How the weights are found."""
 
     seed: Count = 1
+    deterministic: bool = False                 # CUDA: kernels that repeat their bits where torch has them; slower
     epochs: Positive = 30
     unseen: Literal["error", "keep"] = "error"  # phones that the dev set alone has: an error, or kept as known
     batch_frames: Positive = 12000              # padded feature frames in a batch, over all processes

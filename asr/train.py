@@ -20,7 +20,7 @@ from torch import Tensor
 
 from asr.bandwidth import audio_rate
 from asr.config import Config, Features, dump_config
-from asr.corpus.phones import PhoneSet
+from asr.corpus.phones import PhoneSet, composed
 from asr.corpus.records import Utterance
 from asr.errors import AsrError
 from asr.files import Steady, locking, writing
@@ -32,7 +32,7 @@ from asr.model.recognizer import Recognizer
 from asr.scoring.score import score
 from asr.search.recognise import recognise
 from asr.training.checkpoint import load_run_state
-from asr.training.distributed import Processes, pick_device, processes
+from asr.training.distributed import Processes, make_repeatable, pick_device, processes
 from asr.training.init import carry_over
 from asr.training.journal import Journal, read_log
 from asr.training.loop import Trainer
@@ -96,8 +96,13 @@ def train(config: Config, train_path: Path, dev_path: Path, run: Path, *, device
     if run.exists() and not run.is_dir():
         raise AsrError(f"{run}: is a file: name a folder")
     where = pick_device(device)
+    if config.train.deterministic:
+        make_repeatable(where)
     steady = Steady(path / INDEX if path.is_dir() else path for path in (train_path, dev_path))
     with processes(where) as group, locking(run) if group.main else contextlib.nullcontext():
+        if group.main:
+            for part in run.rglob(".*.part"):       # of one that was killed in the middle of a file
+                part.unlink(missing_ok=True)
         state, remark = _open_run(run, config, resume)
         finished = _entries(run, "done") if state is not None and (run / "model.asr").exists() else []
         if finished:
@@ -145,10 +150,18 @@ def _open_run(run: Path, config: Config, resume: bool) -> tuple[dict[str, Any] |
     state, remark = load_run_state(run)
     if state is not None and not resume:
         raise AsrError(f"{run}: holds a run already: add --resume to go on with it, or name another --run")
-    if state is not None and state["config"] != config.model_dump():
-        raise AsrError(f"{run}: was begun with another config: {_difference(state['config'], config.model_dump())}; "
-                       "use that, or name another --run")
+    if state is not None:
+        ours, theirs = config.model_dump(), _laid_over(Config().model_dump(), state["config"])
+        if theirs != ours:
+            raise AsrError(f"{run}: was begun with another config: {_difference(theirs, ours)}; use that, or name "
+                           "another --run")
     return state, remark
+
+
+def _laid_over(defaults: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """A config with the keys that were not there yet when it was written."""
+    return defaults | {key: _laid_over(defaults[key], value) if isinstance(defaults.get(key), dict) else value
+                       for key, value in known.items()}
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
@@ -158,7 +171,7 @@ def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> s
             if isinstance(old[key], dict) and isinstance(new.get(key), dict):
                 return _difference(old[key], new[key], f"{prefix}{key}.")
             return f"{prefix}{key} was {old[key]!r} and is {new.get(key)!r} now"
-    return "it lacks a key"
+    return "it has a key that is gone"
 
 
 class Session:
@@ -296,5 +309,5 @@ def read_names(path: Path) -> dict[str, str]:
             fields = line.split()
             if len(fields) != 2:
                 raise AsrError(f"{path}:{number}: expected two phones, ours and the model's, not {line!r}")
-            names[fields[0]] = fields[1]
+            names[composed(fields[0])] = composed(fields[1])
     return names

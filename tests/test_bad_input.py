@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import Done, asr, largest_file
+from command import Done, asr, forked, held_to_permissions, largest_file
 
 from asr.config import Config, dump_config
 
@@ -191,7 +192,7 @@ ROWS = {
     "no object": (["[1, 2]"], ':1: expected a JSON object, like {"id": …}'),
     "cut short": ([json.dumps(GOOD), '{"id": "b", "audio_fi'],
                   ":2: not JSON: Unterminated string starting: mend the line or take it out"),
-    "nothing": ([], ": holds no utterance"),
+    "nothing": ([], ": holds no utterance: is it empty, or the wrong file?"),
 }
 
 
@@ -244,6 +245,56 @@ def test_one_id_for_two_recordings(bench: Bench) -> None:
     assert bench.decode(sounds) == Done(
         1, "", f"asr: {sounds}/x.wav: its id 'x' is that of {sounds}/x.flac: rename one, or decode them apart\n")
     assert not bench.out.exists()
+
+
+@pytest.mark.parametrize("command", ["prep", "decode", "train"])
+def test_a_manifest_that_changes_while_it_is_worked_from(bench: Bench, monkeypatch: pytest.MonkeyPatch,
+                                                         command: str) -> None:
+    """One line, and what was there before stays; the same command once more does what is left."""
+    from asr.decode import Transcriber
+    from asr.training.loop import Trainer
+    hypotheses, more = bench.folder / "h.jsonl", ("-o", "train.epochs=2")
+    work = {"prep": bench.prep, "decode": lambda: bench.decode(bench.manifest, "--out", hypotheses, "--resume"),
+            "train": lambda: bench.train(None, None, "--resume", *more)}[command]
+    bench.out.mkdir()
+    hypotheses.write_text("the old one\n")
+    before = files(bench.out)
+    owner, name = {"prep": (sys.modules["asr.prep"], "_build"), "decode": (Transcriber, "batch"),
+                   "train": (Trainer, "update")}[command]
+    whole = getattr(owner, name)
+
+    def meddled(*arguments: object) -> object:
+        with bench.manifest.open("a") as file:
+            file.write("\n")
+        return whole(*arguments)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, meddled)
+        done = work()
+    advice = {"prep": "the store was left as it is; give the same command again",
+              "decode": "nothing was overwritten; give the same command again",
+              "train": f"the state of {bench.out} is saved; bring back what was there and add --resume, or name "
+                       "another --run"}[command]
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1] == f"asr: {bench.manifest}: changed while it was worked from: {advice}"
+    assert hypotheses.read_text() == "the old one\n"
+    if command == "train":
+        assert not (bench.out / "model.asr").exists()
+    else:
+        assert [name for name in files(bench.out) if not name.startswith("shard-")] == list(before)
+    assert work().code == 0
+    assert parts(bench.folder) == []
+
+
+def test_a_run_goes_on_with_its_own_utterances_alone(bench: Bench) -> None:
+    assert bench.train().code == 0
+    model = (bench.out / "model.asr").read_bytes()
+    rows = bench.manifest.read_text().splitlines()
+    bench.manifest.write_text("\n".join(rows[:-1]) + "\n")
+    (bench.out / "log.jsonl").write_text("")            # as if it had not ended
+    assert bench.train(None, None, "--resume") == Done(
+        1, "", f"asr: {bench.out}: was begun with other utterances to train on, or other phones for them: bring those "
+               "back, or name another --run\n")
+    assert (bench.out / "model.asr").read_bytes() == model
 
 
 # Config.
@@ -347,6 +398,35 @@ def test_a_full_disk_leaves_what_was_whole(bench: Bench) -> None:
     assert bench.train(None, None, "--resume").code == 0          # room was made
 
 
+def test_a_folder_that_is_read_only(bench: Bench) -> None:
+    """Nor may root write there, once it is held to permissions as others are."""
+    locked, store = bench.folder / "locked", bench.folder / "store"
+    assert bench.prep().code == 0
+    bench.out.rename(store)
+    before = files(store)
+
+    def work() -> None:
+        held_to_permissions()
+        for command in (("prep", bench.manifest, locked / "store"),
+                        ("prep", bench.manifest, store, "-o", "features.mels=9"),
+                        ("train", "--config", bench.config, "--train", bench.manifest, "--dev", bench.manifest, "--run",
+                         locked / "run", "--device", "cpu"),
+                        ("decode", bench.model, bench.manifest, "--out", locked / "h.jsonl", "--device", "cpu"),
+                        ("score", bench.manifest, bench.manifest, "--out", locked / "score.txt")):
+            done = asr(*command)
+            assert (done.code, done.out, done.err.count("\n")) == (1, "", 1), done.err
+            assert re.fullmatch(rf"asr: ({locked}|{store})\S*: cannot be written: Permission denied\n", done.err)
+    locked.mkdir()
+    for folder in (locked, store):
+        folder.chmod(0o500)
+    try:
+        assert os.waitpid(forked(work), 0)[1] == 0
+    finally:
+        for folder in (locked, store):
+            folder.chmod(0o700)
+    assert (files(locked), files(store)) == ({}, before)
+
+
 def test_a_full_disk_behind_standard_output(bench: Bench) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-m", "asr", "score", bench.manifest, bench.manifest], stdout=full,
@@ -386,8 +466,12 @@ def test_signals(bench: Bench, monkeypatch: pytest.MonkeyPatch, command: str, nu
     monkeypatch.setattr(store, "read_utterance", interrupted)
     monkeypatch.setattr("asr.prep.read_utterance", interrupted)
     bench.out.mkdir()
-    done = bench.prep() if command == "prep" else bench.decode(bench.manifest, "--out", bench.out / "h.jsonl",
-                                                                "-o", "decode.batch_size=1")
+    before = signal.signal(number, signal.SIG_DFL)          # what a shell's background job ignores stays ignored
+    try:
+        done = bench.prep() if command == "prep" else bench.decode(bench.manifest, "--out", bench.out / "h.jsonl",
+                                                                    "-o", "decode.batch_size=1")
+    finally:
+        signal.signal(number, before)
     assert done == Done(code, "", message)
     assert len(seen) == 3
     assert [name for name in files(bench.out) if not name.endswith(".done")] == []

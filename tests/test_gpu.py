@@ -65,3 +65,17 @@ def test_a_short_training(precision: str, tiny_config: Callable[..., Config], ma
     figures = train(config, manifest("train", 6), manifest("dev", 2), tmp_path / "run", device="cuda")
     assert math.isfinite(figures["per"])
     assert (tmp_path / "run" / "model.asr").exists()
+
+
+def test_deterministic_trainings_are_the_same(tiny_config: Callable[..., Config], manifest: Callable[..., Path],
+                                              tmp_path: Path) -> None:
+    """Without the CTC branch, whose gradient has no kernel that repeats its bits."""
+    config = tiny_config("features.mels=8", "train.epochs=2", "train.batch_frames=130", "train.plots=0",
+                         "train.deterministic=true", "train.ctc_weight=0", "train.precision=float32")
+    paths = manifest("train", 6), manifest("dev", 2)
+    try:
+        for run in ("one", "two"):
+            train(config, *paths, tmp_path / run, device="cuda")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (tmp_path / "one" / "model.asr").read_bytes() == (tmp_path / "two" / "model.asr").read_bytes()

@@ -23,8 +23,8 @@ from asr.model.file import Header, Model, load_model
 from asr.model.recognizer import Recognizer
 from asr.train import Session, open_data, read_names, train
 from asr.training import optim
-from asr.training.checkpoint import load_run_state
-from asr.training.distributed import Processes, pick_device
+from asr.training.checkpoint import load_run_state, save_run_state
+from asr.training.distributed import Processes, make_repeatable, pick_device
 from asr.training.init import carry_over
 from asr.training.journal import Journal
 from asr.training.loop import Trainer
@@ -145,6 +145,13 @@ def test_sigterm_saves_and_exits_143(quick: Callable, tiny_config: Configure, tm
                        "same command with --resume goes on")
 
 
+def test_workers_that_load_data_change_nothing(quick: Callable, tmp_path: Path) -> None:
+    for workers in (0, 1, 2):
+        quick(f"w{workers}", "train.epochs=1", "train.mask.time_masks=1", f"train.workers={workers}")
+        assert same_weights(tmp_path / "w0", tmp_path / f"w{workers}")
+        assert log(tmp_path / "w0") == log(tmp_path / f"w{workers}")
+
+
 def test_two_processes_are_one(quick: Callable, tiny_config: Configure, tmp_path: Path) -> None:
     """The same loss curve and the same weights; some batches have one row, and a rank stands in."""
     still = ("train.batch_frames=60", "encoder.dropout=0", "decoder.dropout=0", "train.average=2",
@@ -194,6 +201,17 @@ def test_a_run_folder_that_is_taken(quick: Callable, tmp_path: Path, capsys: pyt
         quick("run", "train.epochs=1", resume=True)
     assert complaint(error) == (f"{where / 'last.pt'}: damaged (its checksum does not match), and there is none before "
                                 "it: start again with another --run")
+
+
+def test_a_run_of_an_earlier_version_goes_on(quick: Callable, tmp_path: Path) -> None:
+    """Its config lacks keys that came later; they were as their defaults are."""
+    quick("run", "train.epochs=1")
+    state, _ = load_run_state(tmp_path / "run")
+    del state["config"]["train"]["deterministic"], state["config"]["times"], state["data"]
+    save_run_state(tmp_path / "run", state)
+    quick("run", "train.epochs=1", resume=True)
+    with pytest.raises(AsrError, match=r"train\.deterministic was False and is True now"):
+        quick("run", "train.epochs=1", "train.deterministic=true", resume=True)
 
 
 def test_a_file_is_no_run_folder(quick: Callable, tmp_path: Path) -> None:
@@ -468,6 +486,18 @@ def test_biases_do_not_decay(tiny_network: Make) -> None:
         assert all(group["eps"] == 1e-6 for group in optimizer.param_groups)
 
 
+def test_what_deterministic_asks_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: asked.append((mode, warn_only)))
+    make_repeatable(torch.device("cpu"))
+    assert (asked, torch.backends.cudnn.benchmark) == ([], True)
+    make_repeatable(torch.device("cuda"))
+    assert (asked, torch.backends.cudnn.benchmark) == ([(True, True)], False)
+    assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") == ":4096:8"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_no_cuda() -> None:
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
@@ -479,7 +509,8 @@ def test_no_cuda() -> None:
 
 def test_a_log_that_was_cut_off_is_taken_up(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text('{"event": "epoch", "epoch": 0, "update": 5}\n{"event": "update", "update": 7}\n{"event": "upd')
+    path.write_bytes(b'{"event": "epoch", "epoch": 0, "update": 5}\n{"event": "update", "update": 7}\n3\n\xff\n'
+                     b'{"event": "upd')
     journal = Journal(tmp_path, main=True, epochs=2, progress={"epoch": 1, "update": 6})
     journal.log("update", update=8)
     journal.close()

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import click
 
+from asr.config import Config
 from asr.errors import AsrError
 
 SECONDS = 5             # that one case may take
@@ -137,7 +138,7 @@ def targets(folder: Path) -> dict[str, Target]:
                           lambda path, dice: read_lexicon(path)),
         "id": Target("id", b"speaker/u1", written),
     }
-    return good | _audio(folder) | _models(folder)
+    return good | _audio(folder) | _models(folder) | _made(folder)
 
 
 def _audio(folder: Path) -> dict[str, Target]:
@@ -174,7 +175,7 @@ def _models(folder: Path) -> dict[str, Target]:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from asr.config import Config, override_config
+    from asr.config import override_config
     from asr.corpus.phones import PhoneSet
     from asr.frontend.fbank import Normaliser
     from asr.model.file import _digest, load_header, load_model, save_model
@@ -209,6 +210,66 @@ def _models(folder: Path) -> dict[str, Target]:
 
     return {"model": Target("d.asr", model.read_bytes(), lambda path, dice: (load_header(path), load_model(path))),
             "model-lies": Target("l.asr", b"x", lying)}
+
+
+def _made(folder: Path) -> dict[str, Target]:
+    """What our own commands leave and read again: a store, the state of a run, the record of a decoder; an archive."""
+    import torch
+
+    from asr.config import override_config
+    from asr.corpus.kaldi import read_kaldi
+    from asr.corpus.records import Hypothesis, TimedPhone
+    from asr.formats.record import Record
+    from asr.frontend.store import Store
+    from asr.prep import prepare
+    from asr.scoring.protocol import load_protocol
+    from asr.train import read_names
+    from asr.training.checkpoint import load_run_state, save_run_state
+    from asr.training.journal import read_log
+
+    made = folder / "made"
+    made.mkdir()
+    manifest = made / "m.jsonl"
+    manifest.write_text("".join(json.dumps({"id": f"u{n}", "audio_filepath": str(folder / "x.wav"), "text": "a b"})
+                                + "\n" for n in range(3)))
+    store = made / "store"
+    prepare(manifest, store, override_config(Config(), ["features.mels=8", "features.speeds=[1.0, 1.1]"]), 1)
+    save_run_state(made, {"network": {"w": torch.zeros(3)}, "progress": {"epoch": 1}})
+    hypothesis = Hypothesis("u1", (TimedPhone("a", 0.0, 0.1), TimedPhone("b", 0.1, 0.25)), -1.5, {}, {"duration": 0.3})
+    with Record(made / "h.jsonl", "key", {"u1": "m1"}, ["jsonl"], resume=False) as record:
+        record.add(hypothesis)
+    done = record.path
+
+    def stored(path: Path, dice: random.Random) -> object:
+        hurt = dice.choice(sorted(store.iterdir()))
+        shutil.copytree(store, path.parent / "store", dirs_exist_ok=True)
+        for file in store.iterdir():
+            (path.parent / "store" / file.name).write_bytes(
+                damaged(file.read_bytes(), dice) if file == hurt else file.read_bytes())
+        found = Store(path.parent / "store")
+        return [found.static(i, speed) for i in range(len(found.utterances)) for speed in found.speeds]
+
+    def resumed(path: Path, dice: random.Random) -> object:
+        there = folder / "out" / done.name
+        shutil.copy(path, there)
+        with Record(folder / "out" / "h.jsonl", "key", {"u1": "m1"}, ["jsonl"], resume=True) as found:
+            return found.known
+
+    def unpacked(path: Path, dice: random.Random) -> object:
+        (path.parent / "ark").mkdir(exist_ok=True)
+        (path.parent / "ark" / "wav.scp").write_text(f"r1 {path}:{dice.choice([3, 3, 3, 0, 2, 1000, 10**20])}\n")
+        return read_kaldi(path.parent / "ark", audio=folder / "out" / "audio")
+
+    return {
+        "store": Target("store.x", b"x", stored),
+        "state": Target("last.pt", (made / "last.pt").read_bytes(), lambda path, dice: load_run_state(path.parent)),
+        "record": Target("h.done", done.read_bytes(), resumed),
+        "kaldi-ark": Target("x.ark", b"r1 " + (folder / "x.wav").read_bytes(), unpacked),
+        "protocol": Target("p.yaml", b"about: x\ndrop: [sil]\nmerge: [sil]\nclamp: false\nsplits:\n  - {name: x, "
+                           b"utterances: 1, speakers: 2, phones: 3}\n", lambda path, dice: load_protocol(str(path))),
+        "names": Target("n.tsv", b"# ours\tits\na\tb\nc\td\n", lambda path, dice: read_names(path)),
+        "log": Target("log.jsonl", b'{"event": "epoch", "epoch": 0, "update": 3}\n{"event": "done"}\n',
+                      lambda path, dice: read_log(path))}
 
 
 def run_case(target: Target, folder: Path, seed: str) -> str:
@@ -253,7 +314,7 @@ def fuzz(folder: Path, count: int, seed: int, only: str = "") -> Iterator[tuple[
             yield case, wrong
         if number % 1000 == 999 or number == count - 1:
             strays = [p for p in folder.iterdir() if p.name not in ("in", "out", "good")]
-            strays += [p for p in (folder / "good").iterdir() if p.is_dir() and p.name != "out"]
+            strays += [p for p in (folder / "good").iterdir() if p.is_dir() and p.name not in ("out", "made")]
             if strays:
                 yield case, f"written outside the output folder: {strays}"
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base

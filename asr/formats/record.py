@@ -50,9 +50,9 @@ class Record:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._forget_others()
             _cut_torn_line(self.path)
-            if not resume:
-                self.path.unlink(missing_ok=True)
             self.file = self.path.open("a", encoding="utf-8", newline="\n")     # of several processes, all append
+            if not resume:
+                self.file.truncate(0)
 
     def add(self, hypothesis: Hypothesis) -> None:
         """Keep a hypothesis; what was added outlives the process, however it ends."""

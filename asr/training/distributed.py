@@ -79,6 +79,17 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def make_repeatable(device: torch.device) -> None:
+    """Ask torch for the same bits every time, on CUDA; a CPU gives them anyway.
+
+    Not everything has such a kernel: the CTC loss has none for its gradient. torch warns where it goes on without.
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")     # read when CUDA is first used
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 @contextlib.contextmanager
 def processes(device: torch.device, patience: datetime.timedelta = datetime.timedelta(minutes=30)
               ) -> Iterator[Processes]:

@@ -95,10 +95,12 @@ def _is_before(line: dict[str, Any], progress: dict[str, Any]) -> bool:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The log so far, none if there is no file; a line cut off by a crash is passed over."""
+    """The log so far, none if there is no file; a line that a crash cut off or damaged is passed over."""
     lines = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                lines.append(json.loads(line))
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    lines.append(entry)
     return lines
