@@ -7,6 +7,7 @@ move the figures. Every length is decoded in a process of its own, for its peak 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Hypothesis, Utterance, read_hypotheses, read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.files import writing
+from asr.frontend.audio import probe
 from asr.frontend.store import read_utterance
 from asr.measured import measure
 from asr.model.file import load_header
@@ -40,6 +42,7 @@ class Options:
     """What `asr curve` can be asked for."""
 
     joins: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)
+    hours: float = 0.0          # of one recording more, in which all utterances stand equally often; 0: none
     same: bool = False
     gap: float = 0.05           # s
     gap_phone: str | None = None    # None: what the model knows; "": none
@@ -85,6 +88,8 @@ def measure_curve(model: Path, manifest: Path, overrides: Sequence[str], options
     gap_phone = _gap_phone(options.gap_phone, header.phones)
     base = read_manifest(manifest, need_phones=True)[:options.limit or None]
     protocol = load_protocol(options.protocol)
+    if options.hours:
+        options = replace(options, joins=tuple(sorted({*options.joins, joins_of_hours(base, options)})))
     _check(base, options, manifest)
     ways: list[tuple[str, str, tuple[str, ...], float | None]] = [
         ("as configured", _about(config), tuple(overrides), None)]
@@ -121,13 +126,27 @@ def joins_of(base: Sequence[Utterance], count: int, *, same: bool, seed: int = 1
     """The recordings of `count` utterances each.
 
     With `same`, one for each utterance, joined with itself. Else utterances meet others, by one shuffled order for all
-    counts; each stands in one recording, and the last recording may be shorter.
+    counts; each stands in one recording, and the last recording may be shorter. A count of n times the base takes it n
+    times, each time in another order, so that every utterance counts as much as at the other lengths.
     """
     if same:
         return [Join(f"{u.id}-x{count}", (u,) * count) for u in base]
-    order = [base[i] for i in np.random.default_rng(seed).permutation(len(base))]
+    shuffle = np.random.default_rng(seed)
+    order = [base[i] for _ in range(max(1, count // len(base))) for i in shuffle.permutation(len(base))]
     return [Join(f"join-{count}-{number:04}", tuple(order[first:first + count]))
             for number, first in enumerate(range(0, len(order), count), start=1)]
+
+
+def joins_of_hours(base: Sequence[Utterance], options: Options) -> int:
+    """How many utterances make one recording of `hours` or a little more: the whole base, n times.
+
+    Raises:
+        AsrError: a recording cannot be read, or each utterance is to be joined with itself.
+    """
+    if options.same:
+        raise AsrError("--hours: takes utterances in several orders: leave out --same")
+    once = sum(u.duration or probe(u.audio).duration - u.offset for u in base) + options.gap * len(base)
+    return len(base) * math.ceil(3600 * options.hours / once)
 
 
 class _Bench:
@@ -228,9 +247,10 @@ def _gap_phone(asked: str | None, phones: PhoneSet) -> str:
 
 
 def _check(base: Sequence[Utterance], options: Options, manifest: Path) -> None:
-    if not options.same and max(options.joins) > len(base):
-        raise AsrError(f"{manifest}: has {len(base)} utterances, too few for {max(options.joins)} joins: ask for fewer "
-                       "(--joins) or join each with itself (--same)")
+    for count in options.joins:
+        if not options.same and count > len(base) and count % len(base):
+            raise AsrError(f"{manifest}: has {len(base)} utterances, too few for {count} joins: ask for fewer (--joins) "
+                           f"or for a multiple of {len(base)}, or join each with itself (--same)")
 
 
 def _about(config: Config) -> str:

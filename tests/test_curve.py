@@ -29,6 +29,15 @@ def test_every_length_holds_every_utterance_once(count: int) -> None:
     assert [part.id for join in joins for part in join.parts] == [j.parts[0].id for j in joins_of(BASE, 1, same=False)]
 
 
+def test_beyond_the_base_each_utterance_counts_as_often() -> None:
+    [join] = joins_of(BASE, 21, same=False)
+    rounds = [[part.id for part in join.parts[first:first + 7]] for first in (0, 7, 14)]
+    assert [sorted(ids) for ids in rounds] == [sorted(u.id for u in BASE)] * 3
+    assert rounds[0] != rounds[1] != rounds[2] != rounds[0]
+    assert rounds[0] == [j.parts[0].id for j in joins_of(BASE, 1, same=False)]
+    assert len(join.phones("")) == 3 * 14
+
+
 def test_the_same_joined_with_itself() -> None:
     joins = joins_of(BASE, 3, same=True)
     assert [[part.id for part in join.parts] for join in joins] == [[u.id] * 3 for u in BASE]
@@ -125,6 +134,23 @@ def test_what_would_take_too_long_is_left_out(model: Path, manifest, tmp_path: P
     assert plain.left_out == ("2 joins: would take some 8 s, more than --budget 4 s allows", "3, 6 joins: longer still")
     assert plain.points[0].counts.deletions == 6
     assert plain.points[0].poor == 6        # by its loops
+
+
+def test_an_hour_is_one_recording_of_all_utterances(model: Path, manifest, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[float] = []
+    fake = perfect(heard)
+    base = read_manifest(manifest("test", 6))
+    speech = sum(soundfile.info(u.audio).duration for u in base)
+    fake.references = {j.id: j.phones("sil") for k in (1, 18) for j in joins_of(base, k, same=False)}
+    monkeypatch.setattr(stage, "measure", fake)
+    options = Options(joins=(1,), hours=2.5 * (speech + 0.6) / 3600, gap=0.1)
+    single, hour = measure_curve(model, tmp_path / "test.jsonl", (), options).lines[0].points
+    assert (hour.joins, hour.recordings, hour.counts.errors) == (18, 1, 0)
+    assert heard[-1] == pytest.approx(3 * speech + 17 * 0.1)
+    assert hour.counts.phones == 3 * single.counts.phones + 17
+    with pytest.raises(AsrError, match="--hours: takes utterances in several orders: leave out --same"):
+        measure_curve(model, tmp_path / "test.jsonl", (), Options(joins=(1,), hours=1.0, same=True))
 
 
 def test_a_join_needs_utterances(model: Path, manifest, tmp_path: Path) -> None:

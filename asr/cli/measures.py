@@ -65,6 +65,8 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
 @click.argument("manifest", type=FILE)
 @click.option("--joins", default="1,2,5,10,20,50,100", show_default=True, metavar="K,K,…",
               help="How many utterances are joined, from few to many.")
+@click.option("--hours", type=click.FloatRange(0), default=0.0, metavar="H",
+              help="And one recording of H hours or a little more: all utterances again and again, in other orders.")
 @click.option("--same/--mixed", default=False, show_default=True, help="Join each with itself, or with others.")
 @click.option("--gap", type=click.FloatRange(0), default=0.05, show_default=True,
               help="Seconds of silence between two.")
