@@ -26,8 +26,9 @@ from asr.formats.transcript import Transcript
 from asr.formats.writers import WRITERS
 from asr.report import Asked, chosen, report
 from asr.reporting import charts, lanes, sound
-from asr.reporting.cards import ticks
+from asr.reporting.cards import Card, ticks
 from asr.reporting.gazer import Gazer
+from asr.reporting.lanes import Lane, Mark
 from asr.reporting.picture import draw
 from asr.score import score_files
 from asr.scoring.protocol import load_protocol
@@ -192,6 +193,22 @@ def test_curves_of_a_run_pass_over_what_is_not_finite():
     assert {"Loss, nats a phone", "attention"} <= set(texts(loss))
     assert "Learning rate" in texts(rate)
     assert charts.training_charts([{"event": "done"}], "run") == []
+
+
+def test_a_loss_of_nothing_is_not_drawn_as_a_loss_of_zero():
+    log = [{"event": "update", "update": n, "lr": 0.001, "attention": 0.0 if n < 100 else 3.0, "ctc": 5.0}
+           for n in range(20, 200, 20)]
+    warmed, = charts.training_charts(log, "run")[:1]
+    cleared = [line if line["attention"] else line | {"attention": None} for line in log]
+    later, = charts.training_charts(cleared, "run")[:1]
+    assert warmed == later
+
+
+def test_a_strip_has_room_for_the_names_of_short_phones():
+    def wide(step):
+        marks = tuple(Mark("a", n * step, (n + 1) * step, "", "") for n in range(20))
+        return Card("x", None, "", (), False, 2.0, 2.0, (Lane("hypothesis", marks),), (), None, None, "").width
+    assert [wide(0.1), wide(0.05), wide(0.01)] == [480, 560, 640]       # px: 240, 280 and 320 a second
 
 
 # The page -----------------------------------------------------------------------------------------------------------

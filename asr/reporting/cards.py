@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from asr.reporting.gazer import Gazer
 
 BRIGHT = 0.1            # of the largest weight of a row: what a label does not cover
+SPARSE, DENSE = 240, 320    # pixels a second, at least and at most
+LEGIBLE = 14            # pixels of a short phone
 ROOM = 0.85             # of the width: labels further right stand left of their place
 
 
@@ -82,6 +84,13 @@ class Card:
     recording: Recording | None
     heat: Heat | None
     problem: str                                # why something is missing
+
+    @property
+    def width(self) -> int:
+        """Pixels that the strip takes at least, so that nearly all phones have room for their name."""
+        lengths = sorted(mark.end - mark.start for lane in self.lanes for mark in lane.marks)
+        short = lengths[len(lengths) // 10] if lengths else 0.0
+        return round(self.seconds * min(DENSE, max(SPARSE, LEGIBLE / max(short, 0.001))))
 
 
 def make_card(id: str, reference: Transcript, heard: Sequence[Heard], utterance: Utterance | None,

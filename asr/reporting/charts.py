@@ -40,7 +40,8 @@ def training_charts(log: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 def _loss(axes: Axes, updates: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> None:
     for key, colour in (("attention", BLUE), ("ctc", ORANGE)):
         lines = updates if len(updates) > len(epochs) else epochs
-        drawn = [(line["update"], line[key]) for line in lines if _finite(line.get(key))]
+        trained = (line for line in lines if _finite(line.get(key)) and line[key])       # 0: left out of the loss
+        drawn = [(line["update"], line[key]) for line in trained]
         axes.plot(*_columns(drawn), color=colour, linewidth=1.2, label=key)
     axes.set_ylim(bottom=0)
     axes.legend()

@@ -10,7 +10,7 @@ from asr.reporting.cards import Card
 from asr.reporting.charts import confusion_chart, group_chart, training_charts
 from asr.scoring.confusions import confusions
 from asr.scoring.html import system_view, templates
-from asr.scoring.report import interval_line, p_value, per_line
+from asr.scoring.report import p_value
 from asr.scoring.result import GROUPS, Result, System
 from asr.scoring.score import total
 from asr.scoring.significance import interval
@@ -71,14 +71,7 @@ def _system(system: System, number: int) -> dict[str, Any]:
         chart = group_chart([(label, counts, within) for label, _, counts, within in rows],
                             f"PER by {name}" if name == "speaker" else "PER by reference phones", f"{name}{number}")
         groups[name] = {"rows": rows, "chart": chart}
-    counts = score.total
-    edits = (("substitutions", "S", counts.substitutions), ("deletions", "D", counts.deletions),
-             ("insertions", "I", counts.insertions))
-    parts = [(label, letter, n, 100 * n / max(1, sum(edit[2] for edit in edits))) for label, letter, n in edits]
-    return view | {"groups": groups, "parts": parts, "per_line": per_line(counts),
-                   "interval": interval_line(system.interval),
-                   "heat": confusion_chart(confusions(score), f"heat{number}"),
-                   "speakers": len({row.speaker for row in score.rows if row.speaker})}
+    return view | {"groups": groups, "heat": confusion_chart(confusions(score), f"heat{number}")}
 
 
 def _listed(systems: Sequence[System]) -> list[dict[str, Any]]:

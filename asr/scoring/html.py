@@ -8,9 +8,9 @@ from asr.errors import AsrError
 from asr.scoring.align import pairs
 from asr.scoring.confusions import CLASSES, by_class, confusions
 from asr.scoring.pra import kind
-from asr.scoring.report import boundaries_text, interval_line, p_value, per_line
+from asr.scoring.report import boundaries_text, interval_line, p_value, per_line, protocols_text
 from asr.scoring.result import GROUPS, Result, System
-from asr.scoring.score import Score, total
+from asr.scoring.score import Counts, Score, total
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,16 +50,25 @@ def system_view(system: System) -> dict[str, Any]:
     return {
         "name": system.name, "score": score, "per_line": per_line(score.total),
         "interval": interval_line(system.interval),
+        "speakers": len({row.speaker for row in score.rows if row.speaker}), "parts": _parts(score.total),
         "boundaries": boundaries_text(system.boundaries) if system.boundaries else "",
+        "elsewhere": protocols_text(system) if system.elsewhere else "",
         "groups": [(name, [(group, len(rows), total(rows), None) for group, rows in groups(score).items()])
                    for name, groups in GROUPS.items()],
         "confused": _confused(score), "classes": _class_matrix(score), "rows": _worst(score),
         "left_out": max(0, len(score.rows) - SHOWN)}
 
 
-def _confused(score: Score) -> list[tuple[str, str, int]]:
+def _parts(counts: Counts) -> list[tuple[str, str, int, float]]:
+    """Each kind of error: its name, its letter, how many, and its share of all in per cent."""
+    edits = (("substitutions", "S", counts.substitutions), ("deletions", "D", counts.deletions),
+             ("insertions", "I", counts.insertions))
+    return [(label, letter, n, 100 * n / max(1, sum(edit[2] for edit in edits))) for label, letter, n in edits]
+
+
+def _confused(score: Score) -> list[tuple[str | None, str | None, int]]:
     counts = confusions(score).most_common()
-    return [(reference or "–", hypothesis or "–", n) for (reference, hypothesis), n in counts
+    return [(reference, hypothesis, n) for (reference, hypothesis), n in counts
             if reference != hypothesis][:CONFUSED]
 
 

@@ -82,8 +82,8 @@ class Score:
         for split in self.protocol.splits:
             standard = f"TIMIT's {split.name} has {split.phones:,} reference phones under {self.protocol.name}"
             if utterances == split.utterances and speakers in (0, split.speakers) and phones != split.phones:
-                notes.append(f"{standard}, this one {phones:,}: its labels are not the standard ones, so do not compare "
-                             "this number with published ones")
+                notes.append(f"{standard}, this one {phones:,}: its labels are not the standard ones, so do not "
+                             "compare this number with published ones")
             elif utterances != split.utterances and speakers == split.speakers:
                 notes.append(f"{standard} in {split.utterances} utterances of {speakers} speakers, this set of "
                              f"{speakers} speakers has {phones:,} in {utterances}: if it should be that one, leave out "

@@ -70,8 +70,8 @@ def compare(first: Score, second: Score, samples: int = SAMPLES, seed: int = 1) 
     check_comparable(first, second)
     unit, sums = _units([first, second])
     if len(sums) < 2 or not first.total.phones:
-        raise AsrError(f"{len(sums)} {unit} cannot be resampled: a comparison needs two utterances at least: score each "
-                       "system by itself")
+        raise AsrError(f"{len(sums)} {unit} cannot be resampled: a comparison needs two utterances at least: "
+                       "score each system by itself")
     resampled = _resample(sums, samples, seed)
     differences = resampled[:, 0] - resampled[:, 1]
     observed = first.total.per - second.total.per
