@@ -249,8 +249,8 @@ def _gap_phone(asked: str | None, phones: PhoneSet) -> str:
 def _check(base: Sequence[Utterance], options: Options, manifest: Path) -> None:
     for count in options.joins:
         if not options.same and count > len(base) and count % len(base):
-            raise AsrError(f"{manifest}: has {len(base)} utterances, too few for {count} joins: ask for fewer (--joins) "
-                           f"or for a multiple of {len(base)}, or join each with itself (--same)")
+            raise AsrError(f"{manifest}: has {len(base)} utterances, too few for {count} joins: ask for fewer "
+                           f"(--joins) or for a multiple of {len(base)}, or join each with itself (--same)")
 
 
 def _about(config: Config) -> str:
