@@ -20,11 +20,13 @@ TOOL = Path(__file__).parents[1] / "tools" / "results.py"
 REFERENCE = {"u1": "h# iy q t h#", "u2": "h# aa ix n h#", "u3": "h# s h#", "u4": "h# m aa h#"}
 
 
-def run_folder(folder: Path, seed: int, hypotheses: dict[str, str], *overrides: str, **provenance: str) -> Path:
+def run_folder(folder: Path, seed: int, hypotheses: dict[str, str], *overrides: str,
+               phones: list[str] | None = None, **provenance: str) -> Path:
     folder.mkdir(parents=True)
     config = override_config(Config(), [f"train.seed={seed}", *overrides])
     save_file({"none": np.zeros(1, np.float32)}, folder / "model.asr", {
-        "format": "asr-1", "phones": json.dumps(["iy"]), "config": json.dumps(config.model_dump()),
+        "format": "asr-1", "phones": json.dumps(phones or sorted(set(" ".join(REFERENCE.values()).split()))),
+        "config": json.dumps(config.model_dump()),
         "provenance": json.dumps({"seed": seed, "dev_per": 12.5, "date": "2026-01-02", **provenance}),
         "sha256": hashlib.sha256(b"").hexdigest()})
     (folder / "test.hyp.jsonl").write_text("".join(
@@ -94,3 +96,14 @@ def test_single_changes_against_a_config_seed_by_seed(tmp_path: Path, test_set: 
     done = results(test_set, *runs, "--against", "worst", "--out", tmp_path / "Q.md")
     assert (done.returncode, done.stderr) == (
         1, "Error: --against worst: there is no such config: there are best, greedy, carried, other\n")
+
+
+def test_phones_that_a_model_cannot_know_are_told(tmp_path: Path, test_set: Path) -> None:
+    knows = [run_folder(tmp_path / "all", 1, REFERENCE)]
+    few = [run_folder(tmp_path / "few", 1, REFERENCE, phones=["h#", "iy"]),
+           run_folder(tmp_path / "none", 1, REFERENCE, phones=["x"])]
+    results(test_set, *knows, "--out", tmp_path / "R.md")
+    assert "has a name for" not in (tmp_path / "R.md").read_text()
+    results(test_set, *knows, *few, "--out", tmp_path / "R.md")
+    assert ("\nPhones of the test set that the model has a name for: few 52.9 %, none 0.0 %. The others "
+            in (tmp_path / "R.md").read_text())

@@ -54,6 +54,7 @@ class Run:
     minutes: str                        # spent training
     speed: str                          # padded feature frames a second, the median epoch's
     config: Mapping[str, object]        # by dotted key
+    known: float                        # share of the reference phones that the model has a name for
     times: Sequence[Times] = ()
 
 
@@ -67,7 +68,9 @@ def read_run(folder: Path, hypotheses: str, references: Sequence[Utterance], pro
     shown = f"{name}/{folder.name}" if name != folder.name else name
     minutes, speed = training_cost(folder / "log.jsonl")
     header = load_header(folder / "model.asr")
-    return Run(name, shown, header.provenance, scores, minutes, speed, dict(_flat(header.config.model_dump())))
+    said = [phone for phones in spoken.values() for phone in phones]
+    known = sum(phone in set(header.phones.phones) for phone in said) / max(1, len(said))
+    return Run(name, shown, header.provenance, scores, minutes, speed, dict(_flat(header.config.model_dump())), known)
 
 
 def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -141,6 +144,7 @@ def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: 
                  *(f"`{per_line(run.scores[protocol].total)}`" for protocol in protocols),
                  run.minutes, run.speed, str(p.get("date", ""))]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += _unknown(runs)
     if against:
         lines += _changes(runs, protocols[0], against)
     if by_speaker_too:
@@ -149,6 +153,16 @@ def results(title: str, runs: Sequence[Run], protocols: Sequence[str], command: 
         lines += _times(runs)
     lines += ["", f"Scored at commit {commit()}; trained by `{command}`; {machine()}.", ""]
     return "\n".join(lines)
+
+
+def _unknown(runs: Sequence[Run]) -> list[str]:
+    """What part of the test set the models cannot get right, where there is one."""
+    few = [run for run in runs if run.known < 1]
+    if not few:
+        return []
+    shares = ", ".join(f"{run.folder} {100 * run.known:.1f} %" for run in few)
+    return ["", f"Phones of the test set that the model has a name for: {shares}. The others it never saw in training "
+            "and cannot get right, unless the protocol folds them into one that it knows."]
 
 
 def _changes(runs: Sequence[Run], protocol: str, against: str) -> list[str]:

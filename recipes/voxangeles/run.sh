@@ -5,6 +5,8 @@
 #
 # FOLDER: exp/voxangeles, seen from the repository.
 # Run again, it does only what is not done yet. CONFIG names another config than conf/voxangeles.yaml.
+# INIT=model.asr begins with the weights of an English model, and takes conf/voxangeles-english.yaml:
+#   INIT=asr/models/english.asr recipes/voxangeles/run.sh /path/to/voxangeles
 set -euo pipefail
 corpus=$(realpath -- "${1:?the corpus: recipes/voxangeles/run.sh /path/to/voxangeles [FOLDER]}")
 cd "$(dirname "$0")/../.."
@@ -14,7 +16,12 @@ PATH=$PWD/.venv/bin:$PATH
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 exp=${2:-exp/voxangeles}
+init=
 config=${CONFIG:-conf/voxangeles.yaml}
+if [ -n "${INIT:-}" ]; then
+    init="--init $INIT --map recipes/voxangeles/from-arpabet.tsv"
+    config=${CONFIG:-conf/voxangeles-english.yaml}
+fi
 DONE=$exp/.done
 read -ra train <<< "$(trainer)"
 
@@ -25,7 +32,7 @@ for split in train dev test; do
     stage "prep-$split" asr prep "$exp/data/$split.jsonl" "$exp/$split" --config "$config" -j "$(cores)"
 done
 OUTPUT=$exp/run stage train "${train[@]}" --config "$config" \
-    --train "$exp/train" --dev "$exp/dev" --run "$exp/run" --resume
+    --train "$exp/train" --dev "$exp/dev" --run "$exp/run" --resume $init
 stage decode asr decode "$exp/run/model.asr" "$exp/test" --out "$exp/run/test.hyp.jsonl"
 python tools/results.py "$exp/data/test.jsonl" "$exp/run" --times --title VoxAngeles \
     --command "recipes/voxangeles/run.sh" --out "$exp/RESULTS.md"
