@@ -21,7 +21,7 @@ DONE=$exp/table/.done
 DEPENDS=$config
 read -ra train <<< "$(trainer)"
 unaided=(-o decode.window.enabled=false -o decode.eos_gate=0 -o decode.jump_back=0 -o decode.ctc_weight=0
-         -o decode.fallback=false -o decode.batch_size=1)
+         -o decode.fallback=false -o decode.batch_size=1 -o decode.long.after=1.0e+9)
 
 attend() {      # NAME KEY=VALUE…: train one kind of attention and decode with it
     local name=$1 run=$exp/table/$1 keys=()
