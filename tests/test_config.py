@@ -137,3 +137,12 @@ def test_the_configs_that_come_along(path: Path) -> None:
     config = load_config(path)
     assert parse_config(config.model_dump(), "dumped") == config
     assert config != Config()
+
+
+def test_the_papers_three_rows_differ_in_attention_alone() -> None:
+    """They are written out, not derived: each can be read by itself. This keeps them copies."""
+    rows = [load_config(CONF / f"timit-paper-{name}.yaml") for name in ("baseline", "conv", "smooth")]
+    assert len({row.attention.model_dump_json() for row in rows}) == 3
+    assert len({row.model_copy(update={"attention": rows[0].attention}).model_dump_json() for row in rows}) == 1
+    assert [(row.attention.kind, row.attention.normaliser) for row in rows] == [
+        ("content", "softmax"), ("hybrid", "softmax"), ("hybrid", "smooth")]
