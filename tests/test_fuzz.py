@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,3 +75,13 @@ def test_no_network_has_fewer_weights_than_its_config_promises(
     network = tiny_network(*overrides)
     fewest = _fewest_weights(tiny_config(*overrides))
     assert 0.2 * network.parameters_count() < fewest <= network.parameters_count()
+
+
+@pytest.mark.slow
+def test_damage_guided_by_coverage() -> None:
+    pytest.importorskip("atheris", reason="atheris is not installed: it is for those who look for more cases")
+    tool = Path(fuzz.__file__).with_name("fuzz_guided.py")
+    done = subprocess.run([sys.executable, tool, "ctm", "--runs", "300"], capture_output=True, text=True, timeout=200,
+                          check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Done 300 runs" in done.stderr

@@ -163,6 +163,34 @@ def test_the_largest_batch_is_tried_first(trainer: Callable[..., Trainer]) -> No
     assert all(p.grad is None for p in this.network.parameters())
 
 
+def kept_for_the_gradient(this: Trainer, batch: Batch) -> int:
+    """Bytes that the forward pass leaves for the backward pass, weights apart."""
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in this.network.parameters()}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        this._loss(batch)
+    return sum(kept.values())
+
+
+def test_the_frame_budget_bounds_what_is_kept(trainer: Callable[..., Trainer]) -> None:
+    """On a CPU as well: of batches within a budget, none needs more than its share of what the whole set would."""
+    whole = a_batch(trainer("train.batch_frames=100000"))
+    frames = whole.feats.shape[0] * whole.feats.shape[1]
+    most = kept_for_the_gradient(trainer(), whole)
+    for budget in (100, 200, 400):
+        this = trainer(f"train.batch_frames={budget}")
+        for batch in this.loader.epoch(0):
+            own = batch.feats.shape[0] * batch.feats.shape[1]
+            assert own <= budget
+            assert kept_for_the_gradient(this, batch) <= 1.5 * most * own / frames
+
+
 def test_other_errors_are_no_want_of_memory(trainer: Callable[..., Trainer]) -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     this = trainer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,11 @@ def test_what_is_no_store(corpus: Path, tmp_path: Path) -> None:
     (".f16", None, r"\.f16: is missing or was cut short: run `asr prep` again"),
     (".json", lambda data: data[:50], r"\.json: is missing or damaged: run `asr prep` again"),
     (".json", lambda data: b'{"frames": [1]}', r"\.json: is missing or damaged: run `asr prep` again"),
+    (".json", lambda data: b"[" * 100_000, r"\.json: is missing or damaged: run `asr prep` again"),
+    (".json", lambda data: re.sub(rb'"frames": \[\[(\d+), ', rb'"frames": [[', data),
+     r"\.json: is missing or damaged: run `asr prep` again"),
+    (".json", lambda data: re.sub(rb'"frames": \[\[\d+', rb'"frames": [[Infinity', data),
+     r"\.json: is missing or damaged: run `asr prep` again"),
     ("index.json", lambda data: b'{"format": "asr feature store 1"}', r"index\.json: is damaged"),
     ("index.json", lambda data: b"[]", "is no feature store"),
     ("index.json", lambda data: data.replace(b'"mels": 12', b'"mels": "12"'), r"index\.json: is damaged")])

@@ -275,8 +275,13 @@ def _made(folder: Path) -> dict[str, Target]:
 def run_case(target: Target, folder: Path, seed: str) -> str:
     """Read a damaged file; what is wrong with how that ended, "" if nothing is."""
     dice = random.Random(seed)
+    return read_bytes(target, folder, damaged(target.good, dice), dice)
+
+
+def read_bytes(target: Target, folder: Path, data: bytes, dice: random.Random) -> str:
+    """Read a file of these bytes; what is wrong with how that ended, "" if nothing is."""
     path = folder / "in" / target.name
-    path.write_bytes(damaged(target.good, dice))
+    path.write_bytes(data)
     try:
         with limited():
             target.read(path, dice)

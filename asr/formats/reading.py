@@ -49,7 +49,8 @@ def read_transcripts(source: str, kind: str | None = None) -> list[Transcript]:
     seen: set[str] = set()
     for transcript in transcripts:
         if transcript.id in seen:
-            raise AsrError(f"{name}: id {transcript.id!r} occurs twice: an id names one utterance, so leave one of them out")
+            raise AsrError(f"{name}: id {transcript.id!r} occurs twice: an id names one utterance: leave one "
+                           "of them out")
         seen.add(transcript.id)
     return transcripts
 
@@ -157,7 +158,7 @@ def _read_score(text: str, where: str) -> list[Transcript]:
         system, = json.loads(text)["systems"]
         return [Transcript(row["id"], tuple(row["hypothesis"].split()), None, row["speaker"],
                            system["protocol"]["digest"]) for row in system["rows"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise AsrError(f"{where}: no score of one system, as `asr score -f json` writes it") from None
 
 

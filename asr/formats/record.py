@@ -140,7 +140,7 @@ def _read(path: Path, marks: Mapping[str, str]) -> Iterator[tuple[str, Hypothesi
     if not path.exists():
         return
     for line in path.read_bytes().split(b"\n"):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             row = json.loads(line)
             found = row["hypothesis"]
             if row["mark"] is not None and row["mark"] == marks.get(found["id"]):
@@ -150,7 +150,7 @@ def _read(path: Path, marks: Mapping[str, str]) -> Iterator[tuple[str, Hypothesi
 
 def _last(path: Path) -> Any:
     """The last line of a record, None if there is none or it was cut off."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    with contextlib.suppress(OSError, ValueError, IndexError, RecursionError):
         return json.loads(path.read_bytes().splitlines()[-1])
     return None
 

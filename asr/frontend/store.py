@@ -123,7 +123,7 @@ class Store:
             self.features = Features.model_validate(index["features"])
             self._moments = read_moments(index)
             shards = [str(name) for name in index["shards"]]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise AsrError(f"{self.path / INDEX}: is damaged: run `asr prep` again") from None
         self.utterances: Sequence[Utterance] = read_manifest(self.path / f"manifest-{self.fingerprint}.jsonl")
         self._maps: list[np.ndarray] = []
@@ -137,6 +137,8 @@ class Store:
     def _open_shard(self, number: int, name: str) -> None:
         shard, file = read_shard(self.path, name), self.path / f"{name}.f16"
         rows, width = sum(map(sum, shard.frames)), static_width(self.features)
+        if any(len(frames) != len(self.speeds) or min(frames) < 0 for frames in shard.frames):
+            raise AsrError(f"{self.path / name}.json: is missing or damaged: run `asr prep` again")
         if not rows or not file.is_file() or file.stat().st_size != 2 * rows * width:
             raise AsrError(f"{file}: is missing or was cut short: run `asr prep` again")
         self._maps.append(np.memmap(file, np.float16, "r", shape=(rows, width)))
@@ -255,7 +257,7 @@ def read_shard(folder: Path, name: str) -> ShardIndex:
     tree = _read_json(folder / f"{name}.json", complaint)
     try:
         return ShardIndex([[int(count) for count in frames] for frames in tree["frames"]], read_moments(tree))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise AsrError(complaint) from None
 
 
@@ -272,7 +274,7 @@ def read_moments(tree: dict[str, Any]) -> Moments:
 def _read_json(path: Path, complaint: str) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise AsrError(complaint) from None
     if not isinstance(tree, dict):
         raise AsrError(complaint)
