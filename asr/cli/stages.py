@@ -28,9 +28,10 @@ def prep_command(context: click.Context, manifest: Path, out: Path, config_path:
     from asr import prep as stage
     from asr.config import load_config
     report = stage.prepare(manifest, out, load_config(config_path, overrides), jobs or 0)
-    for line in stage.tell(report, out):
+    told = stage.tell(report, out)
+    for line in told:
         click.echo(line, err=True)
-    if report.problems:
+    if report.problems and told:        # of several ranks, the one that speaks: one that fails has the others ended
         context.exit(1)
 
 
