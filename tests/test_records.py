@@ -212,7 +212,7 @@ def test_a_fold(tmp_path: Path) -> None:
     table.write_text("61\t39\nao\n")
     with pytest.raises(AsrError) as error:
         read_fold(table, "61", "39")
-    assert str(error.value) == f"{table}: the row 'ao' has 1 fields, the header 2"
+    assert str(error.value) == f"{table}: the row 'ao' has 1 fields, the header 2: part them by tabs"
     table.write_bytes(b"\xff")
     with pytest.raises(AsrError) as error:
         read_fold(table, "61", "39")

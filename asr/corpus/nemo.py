@@ -37,7 +37,8 @@ def read_nemo(path: Path) -> list[Utterance]:
             None if (speaker := row.pop("speaker", None)) is None else str(speaker), row))
     twice = [name for name, times in Counter(utterance.id for utterance in utterances).items() if times > 1]
     if twice:
-        raise AsrError(f"{path}: id {twice[0]!r} stands for {'two' if len(twice) == 1 else 'several'} rows")
+        raise AsrError(f"{path}: id {twice[0]!r} stands for {'two' if len(twice) == 1 else 'several'} rows: give "
+                       "each its own")
     return utterances
 
 
@@ -74,7 +75,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise AsrError(f"{path}:{number}: not JSON: {getattr(error, 'msg', error)}") from error
+            raise AsrError(f"{path}:{number}: not JSON: {getattr(error, 'msg', error)}: mend the line or take it out"
+                           ) from error
         if not isinstance(row, dict) or not isinstance(row.get("audio_filepath"), str) or not row["audio_filepath"]:
             raise AsrError(f"{path}:{number}: expected a JSON object with 'audio_filepath'")
         yield number, row

@@ -92,6 +92,7 @@ def read_fold(path: Path, source: str, target: str) -> Mapping[str, str | None]:
             raise AsrError(f"{path}: has no column {column!r}: it has {' '.join(header)}")
     bad = [row for row in rows if len(row) != len(header)]
     if bad:
-        raise AsrError(f"{path}: the row {' '.join(bad[0])!r} has {len(bad[0])} fields, the header {len(header)}")
+        raise AsrError(f"{path}: the row {' '.join(bad[0])!r} has {len(bad[0])} fields, the header {len(header)}: part "
+                       "them by tabs")
     src, dst = header.index(source), header.index(target)
     return {row[src]: None if row[dst] == "-" else row[dst] for row in rows[1:]}

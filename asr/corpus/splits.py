@@ -52,7 +52,8 @@ def check_splits(splits: Splits) -> None:
             ids[utterance.id] = name
             speaker = utterance.speaker
             if speaker is not None and speakers.setdefault(speaker, name) != name:
-                raise AsrError(f"{name}: speaker {speaker!r} is in {speakers[speaker]} as well")
+                raise AsrError(f"{name}: speaker {speaker!r} is in {speakers[speaker]} as well: a "
+                               "speaker belongs to one split")
 
 
 def describe_splits(splits: Splits) -> str:
