@@ -63,7 +63,7 @@ def read_wav_header(stream: Readable, name: str, head: bytes = b"") -> WavHeader
     """
     riff, riff_size, wave = struct.unpack("<4sI4s", head + _exactly(stream, 12 - len(head), name))
     if riff not in RIFF or wave != b"WAVE":
-        raise AsrError(f"{name}: not a WAV file: of other formats, name the file")
+        raise AsrError(f"{name}: begins like a WAV file and is none: get it again or take it out")
     position, form, long_size = 12, None, None
     while True:
         chunk, size = struct.unpack("<4sI", _exactly(stream, 8, name))
