@@ -11,7 +11,7 @@ import datetime
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asr import config
 from asr.bandwidth import Bandwidth
-from asr.corpus.records import Hypothesis, TimedPhone, Utterance
+from asr.corpus.records import Hypothesis, PackedPhones, TimedPhone, Utterance
 from asr.errors import AsrError
 from asr.files import Steady
 from asr.formats.record import Record, keepable, mark, write_failures
@@ -43,7 +43,7 @@ from asr.search.longform import LongSearch
 from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
 from asr.search.recording import Recording, hand_back
 from asr.search.spans import Loudness, SpanSearch
-from asr.search.times import Evidence, method_of, place, tiled, unsmooth, unsmoothed
+from asr.search.times import Evidence, method_of, place, tiles, unsmooth, unsmoothed
 from asr.shares import decode_shares
 from asr.training.distributed import Processes, pick_device, processes
 
@@ -158,7 +158,7 @@ class Transcriber:
                     if keeper is not None:
                         keeper.settle(piece.ids, piece.foci)
                     if live is not None:
-                        live(utterance.id, self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds),
+                        live(utterance.id, tuple(self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds)),
                              heard.seconds)
         except AsrError as error:
             tally.failures.append((utterance.id, str(error)))
@@ -242,12 +242,12 @@ class Transcriber:
         for utterance, length, hypotheses, begun in zip(utterances, seconds, found, starts, strict=True):
             hypothesis = hypothesis_of(utterance.id, hypotheses, self.model.phones, seconds=self.network.seconds,
                                        duration=length, starts=begun)
-            yield replace(hypothesis, phones=self._sure(hypothesis.phones))
+            yield replace(hypothesis, phones=tuple(self._sure(hypothesis.phones)))
 
     def _starts(self, feats: Tensor, frames: Tensor, memory: Memory,
-                found: Sequence[Sequence[Found]]) -> list[list[float] | None]:
+                found: Sequence[Sequence[Found]]) -> list[Sequence[float] | None]:
         """Where the phones of each best hypothesis begin, in seconds; None: only the attention knows."""
-        starts: list[list[float] | None] = [None] * len(found)
+        starts: list[Sequence[float] | None] = [None] * len(found)
         if self.evidence is not None:
             for b, rows in enumerate(self.evidence.rows(feats, frames, memory)):
                 with contextlib.suppress(AsrError):     # more phones than frames
@@ -274,20 +274,20 @@ class Transcriber:
             with contextlib.suppress(AsrError):         # phones without a place stay where the attention saw them
                 starts = keeper.finish().starts
         if starts is None:
-            phones = self._timed(recording.ids, recording.foci, recording.log_probs, seconds)
+            phones = PackedPhones(self._timed(recording.ids, recording.foci, recording.log_probs, seconds))
         else:
             smoothing, ids = self.model.config.train.label_smoothing, len(self.model.phones)
             sure = (unsmooth(min(1.0, math.exp(value)), smoothing, ids) for value in recording.log_probs)
-            phones = tiled(self.model.phones.decode(recording.ids), starts, sure, seconds)
+            phones = PackedPhones(tiles(self.model.phones.decode(recording.ids), starts, sure, seconds))
         hypothesis = Hypothesis(utterance.id, phones, recording.score, recording.health(self.network.seconds))
         return with_origin(hypothesis, utterance, seconds)
 
     def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],
-               seconds: float) -> tuple[TimedPhone, ...]:
+               seconds: float) -> Iterator[TimedPhone]:
         return self._sure(timed_phones(self.model.phones.decode(ids), foci, log_probs, seconds=self.network.seconds,
                                        duration=seconds))
 
-    def _sure(self, phones: Sequence[TimedPhone]) -> tuple[TimedPhone, ...]:
+    def _sure(self, phones: Iterable[TimedPhone]) -> Iterator[TimedPhone]:
         return unsmoothed(phones, self.model.config.train.label_smoothing, len(self.model.phones))
 
     def _counted(self, hypothesis: Hypothesis, seconds: float, tally: Tally) -> Hypothesis:

@@ -186,7 +186,8 @@ def test_an_epoch_with_joins_has_every_utterance_once_and_joins_them_differently
         rows = [[i for i, _ in item.parts] for batch in load.batches(epoch) for item in batch]
         assert sorted(i for row in rows for i in row) == list(range(len(load.source.utterances)))
         partners.append({tuple(row) for row in rows if len(row) > 1})
-    assert partners[0] and partners[0] != partners[1] != partners[2]
+    assert partners[0]
+    assert partners[0] != partners[1] != partners[2]
     assert [[item.parts for item in batch] for batch in load.batches(1)] \
         == [[item.parts for item in batch] for batch in loader(override()).batches(1)]
 

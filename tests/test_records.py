@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from asr.corpus.phones import END, PhoneSet, read_fold
 from asr.corpus.records import (
     Hypothesis,
+    PackedPhones,
     TimedPhone,
     Utterance,
     each_row,
@@ -24,6 +26,8 @@ from asr.corpus.records import (
 from asr.errors import AsrError
 from asr.formats.transcript import Transcript
 
+EMPTY = ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"
+EMPTY = ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"
 GOOD = '{"id": "a", "audio_filepath": "a.wav"}\n'
 
 
@@ -44,9 +48,9 @@ def complaint(text: str | bytes, tmp_path: Path, **how: bool) -> str:
     ('{"id": "a"}', ":1: the row has no 'audio_filepath': every row needs 'id' and 'audio_filepath'"),
     ('{"id": 3, "audio_filepath": "a"}', ":1: 'id' is 3: write it as text between quotes"),
     ('{"id": "a", "audio_filepath": "a", "text": ["b"]}', ":1: 'text' is ['b']: write it as text between quotes"),
-    ('{"id": " ", "audio_filepath": "a"}', ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"),
-    ('{"id": "a", "audio_filepath": ""}', ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"),
-    ('{"id": null, "audio_filepath": "a"}', ":1: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out"),
+    ('{"id": " ", "audio_filepath": "a"}', EMPTY),
+    ('{"id": "a", "audio_filepath": ""}', EMPTY),
+    ('{"id": null, "audio_filepath": "a"}', EMPTY),
     ('{"id": "a", "audio_filepath": "a\\u0000"}', ":1: 'audio_filepath' holds a NUL character: mend the path"),
     ('{"id": "a", "audio_filepath": "a", "offset": -1}',
      ":1: 'offset' is -1: it must be a number of seconds, 0 or more"),
@@ -269,3 +273,21 @@ def test_what_looks_alike_is_alike(tmp_path: Path) -> None:
     assert read_fold(tmp_path / "t.tsv", "a", "b") == {one: one}
     with pytest.raises(AsrError, match="names a phone twice"):
         PhoneSet([one, two])
+
+
+def test_packed_phones_are_the_phones_in_a_fifth_of_the_memory() -> None:
+    phones = tuple(TimedPhone("aɪ" if i % 3 else "t", i / 10, (i + 1) / 10, 1 / (i + 1)) for i in range(3000))
+    packed = PackedPhones(phones)
+    assert packed == phones
+    assert packed != phones[:-1]
+    assert packed != (*phones[:-1], TimedPhone("t", 0.0, 1.0))
+    assert packed[-1] == phones[-1]
+    assert packed[10:20] == phones[10:20]
+    assert list(PackedPhones([])) == []
+    tracemalloc.start()
+    PackedPhones(TimedPhone(p.phone, p.start, p.end, p.confidence) for p in phones)
+    small = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    tuple(TimedPhone(p.phone, p.start + 0.5, p.end + 0.5, p.confidence + 0.5) for p in phones)
+    assert tracemalloc.get_traced_memory()[1] > 4 * small
+    tracemalloc.stop()

@@ -177,12 +177,12 @@ def test_bf16_on_a_cpu(tiny_network: Make, tiny_config: Configure) -> None:
 
 
 def test_phones_tile_the_utterance() -> None:
-    timed = timed_phones(["a", "b", "c"], [2, 5, 4, 9], [-0.5, -1.0, 0.1, 0.0], seconds=0.1, duration=1.0)
+    timed = list(timed_phones(["a", "b", "c"], [2, 5, 4, 9], [-0.5, -1.0, 0.1, 0.0], seconds=0.1, duration=1.0))
     assert [(p.phone, round(p.start, 6), round(p.end, 6), round(p.confidence, 6)) for p in timed] == [
         ("a", 0.0, 0.4, round(math.exp(-0.5), 6)), ("b", 0.4, 0.55, round(math.exp(-1), 6)), ("c", 0.55, 1.0, 1.0)]
-    assert timed_phones([], [3], [-1.0], seconds=0.1, duration=1.0) == ()
-    beyond = timed_phones(["a", "b"], [50, 90], [0.0, 0.0], seconds=0.1, duration=1.0)
-    assert beyond == (TimedPhone("a", 0.0, 1.0), TimedPhone("b", 1.0, 1.0))
+    assert list(timed_phones([], [3], [-1.0], seconds=0.1, duration=1.0)) == []
+    beyond = list(timed_phones(["a", "b"], [50, 90], [0.0, 0.0], seconds=0.1, duration=1.0))
+    assert beyond == [TimedPhone("a", 0.0, 1.0), TimedPhone("b", 1.0, 1.0)]
 
 
 def test_a_hypothesis_with_its_n_best() -> None:

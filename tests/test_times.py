@@ -99,7 +99,7 @@ def test_following_in_pieces_is_the_whole_search(seed: int) -> None:
     follower.expect(ids)
     for piece in rows.split(7):
         follower.listen(piece)
-    first, confidences = follower.finish()
+    first, confidences = map(list, follower.finish())
     whole = stretches(best_path(rows, ids), rows, ids)
     assert first == whole[0]
     assert confidences == pytest.approx(whole[1], abs=1e-5)
@@ -120,7 +120,7 @@ def test_a_narrow_band_and_a_short_memory_follow_sound_evidence_to_the_end() -> 
         follower.listen(rows[follower.settled + len(follower.back):end])
         held = max(held, len(follower.back))
     follower.listen(rows[follower.settled + len(follower.back):])
-    assert follower.finish()[0] == stretches(path, rows, ids)[0]
+    assert list(follower.finish()[0]) == stretches(path, rows, ids)[0]
     assert held < 40
 
 
@@ -148,7 +148,7 @@ def test_phones_tile_the_recording_whatever_the_starts() -> None:
 def test_confidences_are_what_label_smoothing_hides() -> None:
     phones = tiled("abcd", [0, 0, 0, 0], [0.92, 0.02, 0.47, 1.0], 1.0)      # 1 - s + s / V and s / V are 1 and 0
     assert [p.confidence for p in unsmoothed(phones, 0.1, 5)] == pytest.approx([1.0, 0.0, 0.5, 1.0])
-    assert unsmoothed(phones, 0.0, 5) == phones
+    assert tuple(unsmoothed(phones, 0.0, 5)) == phones
 
 
 # The classifier -------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_keeper_places_phones_as_the_whole_evidence_does(timing_model: Model) 
     expected = place(torch.cat([*rows, rest]), ids, evidence)
     found = keeper.finish()
     assert len(found.starts) == 6
-    assert found.starts == sorted(found.starts)
+    assert list(found.starts) == sorted(found.starts)
     whole = Timekeeper(evidence, held=0)
     whole.expect(ids)
     with torch.inference_mode():

@@ -11,10 +11,11 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 from asr.corpus.phones import composed
 from asr.errors import AsrError
@@ -52,12 +53,48 @@ class TimedPhone:
             object.__setattr__(self, "phone", composed(self.phone))
 
 
+class PackedPhones(Sequence[TimedPhone]):
+    """Timed phones of hours: 28 bytes each, where a tuple takes 150; they are made when they are looked at."""
+
+    def __init__(self, phones: Iterable[TimedPhone]) -> None:
+        self._numbers: dict[str, int] = {}
+        self._ids = array("i")
+        self._starts, self._ends, self._confidences = array("d"), array("d"), array("d")
+        for phone in phones:
+            self._ids.append(self._numbers.setdefault(phone.phone, len(self._numbers)))
+            self._starts.append(phone.start)
+            self._ends.append(phone.end)
+            self._confidences.append(phone.confidence)
+        self._names = list(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, where: int) -> TimedPhone: ...
+
+    @overload
+    def __getitem__(self, where: slice) -> tuple[TimedPhone, ...]: ...
+
+    def __getitem__(self, where: int | slice) -> TimedPhone | tuple[TimedPhone, ...]:
+        if isinstance(where, slice):
+            return tuple(self[i] for i in range(*where.indices(len(self))))
+        return TimedPhone(self._names[self._ids[where]], self._starts[where], self._ends[where],
+                          self._confidences[where])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(other) == len(self) \
+            and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None     # type: ignore[assignment]      # arrays can change
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """What was recognised in one utterance."""
 
     id: str
-    phones: tuple[TimedPhone, ...]
+    phones: Sequence[TimedPhone]
     score: float                            # log probability, natural logarithm, of the whole sequence
     health: dict[str, Any] = field(default_factory=dict)    # how the attention behaved; see search/health.py
     extra: dict[str, Any] = field(default_factory=dict)     # `audio_filepath`, `duration`, `nbest`, …

@@ -55,7 +55,7 @@ class Follower:
             if len(self.back) >= self.lag:
                 self._settle(self.base + int(self.scores.argmax()), len(self.back) // 2)
 
-    def finish(self) -> tuple[list[int], list[float]]:
+    def finish(self) -> tuple[Sequence[int], Sequence[float]]:
         """The first row of each phone and its mean probability.
 
         Raises:
@@ -71,7 +71,8 @@ class Follower:
                            "of another recording?")
         self._settle(max(ends, key=lambda state: self.scores[state - self.base]), len(self.back))
         self._fill(len(self.ids), self.settled)
-        return self.first.tolist(), [total / max(1, count) for total, count in zip(self.sums, self.counts, strict=True)]
+        return self.first, array("d", (total / max(1, count) for total, count
+                                       in zip(self.sums, self.counts, strict=True)))
 
     def _label(self) -> None:
         """What the band's states say, which of them exist, and which may be entered over the pause before them."""
@@ -181,7 +182,7 @@ class Timekeeper:
         """
         self._listen(self.passed + self.rows)
         first, confidences = self.follower.finish()
-        return Placed([self.evidence.seconds(row) for row in first], confidences)
+        return Placed(array("d", map(self.evidence.seconds, first)), confidences)
 
     def _wait(self, rows: Tensor) -> None:
         self.waiting.append(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -98,19 +98,17 @@ def hypothesis_of(id: str, found: Sequence[Found], phones: PhoneSet, *, seconds:
         {"text": " ".join(phones.decode(other.ids)), "score": round(other.score, 4)} for other in found]}
     names = phones.decode(best.ids)
     if starts is None:
-        timed = timed_phones(names, foci, best.log_probs, seconds=seconds, duration=duration)
+        timed = tuple(timed_phones(names, foci, best.log_probs, seconds=seconds, duration=duration))
     else:
         timed = tiled(names, starts, [math.exp(value) for value in best.log_probs[:len(names)]], duration)
     return Hypothesis(id, timed, best.score, signs, extra)
 
 
 def timed_phones(phones: Sequence[str], foci: Sequence[float], log_probs: Sequence[float], *, seconds: float,
-                 duration: float) -> tuple[TimedPhone, ...]:
+                 duration: float) -> Iterator[TimedPhone]:
     """Phones whose borders lie midway between the foci of neighbours; they tile [0, duration]."""
-    centres, latest = [], 0.0
-    for focus in foci[:len(phones)]:
-        latest = min(duration, max(latest, (focus + 0.5) * seconds))
-        centres.append(latest)
-    borders = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(centres)), duration]
-    return tuple(TimedPhone(phone, start, end, min(1.0, math.exp(log_prob)))
-                 for phone, start, end, log_prob in zip(phones, borders, borders[1:], log_probs, strict=False))
+    heard = (min(duration, max(0.0, (focus + 0.5) * seconds)) for focus in itertools.islice(foci, len(phones)))
+    centres = itertools.accumulate(heard, max)
+    borders = itertools.chain([0.0], ((a + b) / 2 for a, b in itertools.pairwise(centres)), [duration])
+    for phone, (start, end), log_prob in zip(phones, itertools.pairwise(borders), log_probs, strict=False):
+        yield TimedPhone(phone, start, end, min(1.0, math.exp(log_prob)))
