@@ -149,8 +149,8 @@ def test_a_killed_rank_starts_again_from_the_last_checkpoint(tiny_config: Callab
     def training(run: str, once: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts",
-             "1", str(script), str(once), "train", "--config", str(config), "--train", str(train), "--dev", str(dev),
-             "--run", str(tmp_path / run), "--device", "cpu", "--resume"],
+             "1", "--", str(script), str(once), "train", "--config", str(config), "--train", str(train), "--dev",
+             str(dev), "--run", str(tmp_path / run), "--device", "cpu", "--resume"],
             capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"})
 
