@@ -112,8 +112,8 @@ def test_half_an_hour_stays_below_the_bound(tmp_path: Path) -> None:
     assert long.above < bound, f"{long.above / 1e6:.1f} MB above the model, the bound says {bound / 1e6:.1f}"
     phones = len(read_hypotheses(tmp_path / "long.jsonl")[0].phones)
     assert phones > 1800 * 5
-    most = 1.1 * short.above + 5e6 + 300 * phones       # what the allocator happens to hold, and the transcript
-    assert most < 20e6
+    most = 1.1 * short.above + 3e6 + 120 * phones       # what the allocator happens to hold, and the transcript
+    assert most < short.above + 15e6                    # so that what grows with the recording would be seen
     assert long.above < most, f"{long.above / 1e6:.1f} MB above the model, five minutes {short.above / 1e6:.1f}"
 
 
