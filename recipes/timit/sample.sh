@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# NLTK's free sample of TIMIT: three minutes of training speech, so a baseline and no boast. Two models of two minutes
-# of one core each: from scratch, and begun with the speechocean762 model.
+# NLTK's free sample of TIMIT: three minutes of training speech, so a baseline and no boast. Two models of some
+# minutes of one core each: from scratch, and begun with the model in the box.
 #
 #   recipes/timit/sample.sh /path/to/timit_sample/flac [FOLDER]
 #
 # FOLDER: exp/timit-sample, seen from the repository. Run again, it does only what is not done yet.
-# INIT=exp/speechocean762/run/model.asr is the model to begin with (recipes/speechocean762/run.sh makes it); INIT=none
-# leaves that run out.
+# INIT=asr/models/english.asr is the model to begin with, of the sizes that conf/timit-sample.yaml has; INIT=none leaves
+# that run out.
 set -euo pipefail
 corpus=$(realpath -- "${1:?the corpus: recipes/timit/sample.sh /path/to/timit_sample/flac [FOLDER]}")
 cd "$(dirname "$0")/../.."
@@ -17,10 +17,10 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 exp=${2:-exp/timit-sample}
 config=conf/timit-sample.yaml
-init=${INIT:-exp/speechocean762/run/model.asr}
+init=${INIT:-asr/models/english.asr}
 DONE=$exp/.done
 if [ "$init" != none ] && [ ! -f "$init" ]; then
-    say "$init: is not there: run recipes/speechocean762/run.sh first, or leave it out with INIT=none"
+    say "$init: is not there: run recipes/english/run.sh first, or leave it out with INIT=none"
     exit 1
 fi
 
