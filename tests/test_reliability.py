@@ -76,7 +76,7 @@ def spread(steps: int, points: int) -> list[int]:
     return sorted({1 + round(n * (steps - 1) / (points - 1)) for n in range(points)})
 
 
-POINTS = [5, pytest.param(50, marks=pytest.mark.slow)]
+POINTS = [5, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 
 
 # Training.
@@ -123,6 +123,7 @@ def test_training_killed_anywhere_ends_in_the_same_model(training: Callable[...,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_training_killed_at_any_time_again_and_again(training: Callable[..., Done], tmp_path: Path) -> None:
     began = time.monotonic()
     training("straight")
