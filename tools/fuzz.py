@@ -52,7 +52,7 @@ class Target:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """A case that hangs is a failure: of the processor's seconds, so that a busy machine is none; or waiting, in all."""
+    """A case that hangs is a failure. The processor's seconds count, so that a busy machine is none."""
     def ring(number: int, frame: object) -> None:
         raise TimeoutError(f"more than {SECONDS} s")
     timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, WAITING * SECONDS)}
