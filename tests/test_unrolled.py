@@ -50,6 +50,30 @@ def test_the_fast_loop_is_the_plain_one(overrides: tuple[str, ...], tiny_network
         torch.testing.assert_close(fast[name], slow[name], atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.parametrize("overrides", [*VARIANTS[:6], *OTHERS], ids=lambda o: " ".join(v.split("=")[1] for v in o))
+@pytest.mark.parametrize("block", [1, 7, 10])
+def test_block_by_block_it_is_the_same(overrides: tuple[str, ...], block: int, tiny_network: Callable[..., Recognizer],
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 frames in blocks of 1, of 7 (the last filled up), of 10; filters reach over one border, over all, or none."""
+    network = tiny_network(*overrides, gain=3.0)
+    expected, whole = gradients(network, plain=False)
+    monkeypatch.setattr(unrolled, "WIDEST", 19)
+    monkeypatch.setattr(unrolled, "BLOCK", block)
+    found, parts = gradients(network, plain=False)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_band_matrix_does_not_grow_with_the_square_of_the_length(tiny_network: Callable[..., Recognizer]) -> None:
+    settings = tiny_network().decoder.attention.settings
+    for frames in (2000, 20000):
+        blocks = unrolled.Blocks.of(frames, settings)
+        assert 0 <= blocks.count * blocks.width - frames < blocks.count
+        assert blocks.width + 2 * blocks.reach < unrolled.BLOCK + settings.taps
+
+
 @pytest.mark.parametrize("override", ["attention.kind=none", "attention.keep=3", "decoder.order=look-update-generate"])
 def test_what_the_fast_loop_does_not_know_goes_the_plain_way(override: str,
                                                              tiny_network: Callable[..., Recognizer]) -> None:

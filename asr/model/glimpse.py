@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 WIDEST = 256        # frames; over more, the band matrix costs more than it saves
 
 
-def bands(filters: Tensor, S: int) -> Tensor:
-    """Filters (C, r) as a band matrix (S, S C), so that f = F * α is α's product with it, zero padded."""
-    side = S - 1 - filters.size(1) // 2                         # α_i counts for f_j by F[i - j + r // 2]
-    padded = nn.functional.pad(filters, (side, side))           # (C, 2 S - 1), column i - j + S - 1
-    return padded.unfold(1, S, 1).flip(1).permute(2, 1, 0).reshape(S, -1)
+def bands(filters: Tensor, S: int, reach: int = 0) -> Tensor:
+    """Filters (C, r) as a band matrix (S + 2 reach, S C), so that f = F * α is α's product with it.
+
+    α is of the S frames and of `reach` more on either side: 0 where nothing lies there, r // 2 for a block of frames.
+    """
+    side = S - 1 - filters.size(1) // 2 + reach                 # α_i counts for f_j by F[i - j + r // 2]
+    padded = nn.functional.pad(filters, (side, side))
+    return padded.unfold(1, S + 2 * reach, 1).flip(1).permute(2, 1, 0).reshape(S + 2 * reach, -1)
 
 
 def energies(attention: Attention, query: Tensor, memory: Memory, frames: Tensor, previous: Tensor) -> Tensor:

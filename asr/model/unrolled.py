@@ -9,7 +9,8 @@ Three more savings:
 
 - tanh z = 2 σ(2z) - 1, and a sigmoid costs a sixth of a tanh on a CPU. The factors 2 go into keys, query, location and
   energy weights; the -1 is a constant that softmax does not see.
-- The location filters are a band matrix, made once a batch: f = F * α is then one small product.
+- The location filters are a band matrix, made once a batch: f = F * α is then one small product. Long utterances
+  take it block by block, so that the matrix does not grow with the square of their length.
 - Query, location and keys meet in one product: keys + [f, 1] [U; W s].
 
 Beside the alphabet of the package: G = 4 H gates; C counts filters, a column of ones and zeros, up to a multiple of 4.
@@ -17,16 +18,21 @@ Beside the alphabet of the package: G = 4 H gates; C counts filters, a column of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from asr import config
 from asr.model.attention import Attention, Memory
 from asr.model.glimpse import bands
 
 if TYPE_CHECKING:
     from asr.model.decoder import Cell, Decoder
+
+
+WIDEST = 384        # encoder frames; over more, the band matrix is that of a block …
+BLOCK = 192         # … of so many frames at most
 
 
 def fits(decoder: Decoder) -> bool:
@@ -42,18 +48,56 @@ def unroll(decoder: Decoder, driven: Tensor, memory: Memory) -> tuple[Tensor, Te
     """
     attention = decoder.attention
     assert isinstance(attention, Attention)
+    blocks = Blocks.of(memory.values.size(1), attention.settings)
     with torch.autocast(driven.device.type, enabled=False):
-        values = memory.values.float()
-        start = attention.start(memory).weights.squeeze(1)
-        bands, location = _location(attention, values.size(1))
         energy, bias = _energy(attention, memory)
+        bands, location = _location(attention, blocks)
         seen, weights = _Unrolled.apply(
-            _four_gates(decoder.cell, driven.float()).transpose(0, 1), values, 2 * memory.keys, start,
-            _recurrent_weight(decoder.cell, values.size(2)), 2 * attention.query.weight, bands, location, energy, bias,
-            decoder.cell.kind, attention.settings.normaliser == "smooth", attention.settings.detach,
+            _four_gates(decoder.cell, driven.float()).transpose(0, 1), blocks.pad(memory.values.float()),
+            blocks.pad(2 * memory.keys), blocks.pad(attention.start(memory).weights.transpose(1, 2)).squeeze(2),
+            _recurrent_weight(decoder.cell, memory.values.size(2)), 2 * attention.query.weight, bands, location, energy,
+            blocks.pad(bias.unsqueeze(2), float("-inf")).squeeze(2), blocks, decoder.cell.kind,
+            attention.settings.normaliser == "smooth", attention.settings.detach,
             decoder.settings.order == "look-generate-update")
-    context, hidden = seen.transpose(0, 1).split([values.size(2), decoder.settings.width], dim=2)
-    return hidden, context, weights.transpose(0, 1)
+    context, hidden = seen.transpose(0, 1).split([memory.values.size(2), decoder.settings.width], dim=2)
+    return hidden, context, weights.transpose(0, 1)[:, :, :blocks.frames]
+
+
+class Blocks(NamedTuple):
+    """How S encoder frames are cut for the band matrix: into `count` blocks of `width`, heard with `reach` around."""
+
+    frames: int         # S, before it is filled up to count · width
+    count: int
+    width: int
+    reach: int          # 0: one block holds all
+
+    @classmethod
+    def of(cls, S: int, settings: config.Attention) -> Blocks:
+        """One block for short utterances."""
+        if S <= WIDEST:
+            return cls(S, 1, S, 0)
+        count = -(-S // BLOCK)
+        return cls(S, count, -(-S // count), 0 if settings.kind == "content" else settings.taps // 2)
+
+    def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
+        """(B, S, …) → (B, count · width, …)."""
+        more = self.count * self.width - self.frames
+        return nn.functional.pad(x, (0, 0, 0, more), value=value) if more else x
+
+    def cut(self, weights: Tensor) -> Tensor:
+        """(B, count · width) → (B · count, width + 2 reach), the frames that each block hears."""
+        if self.count == 1:
+            return weights
+        heard = nn.functional.pad(weights, (self.reach, self.reach))
+        return heard.unfold(1, self.width + 2 * self.reach, self.width).reshape(len(weights) * self.count, -1)
+
+    def joined(self, heard: Tensor) -> Tensor:
+        """What `cut` does, turned around: what several blocks heard of a frame is added up."""
+        if self.count == 1:
+            return heard
+        parts, size = heard.view(-1, self.count, self.width + 2 * self.reach), self.count * self.width + 2 * self.reach
+        whole = nn.functional.fold(parts.transpose(1, 2), (1, size), (1, parts.size(2)), stride=(1, self.width))
+        return whole.view(len(parts), size)[:, self.reach:size - self.reach]
 
 
 def _four_gates(cell: Cell, driven: Tensor) -> Tensor:
@@ -73,16 +117,17 @@ def _recurrent_weight(cell: Cell, width: int) -> Tensor:
     return torch.cat([both, of_input, of_state])
 
 
-def _location(attention: Attention, S: int) -> tuple[Tensor, Tensor]:
-    """The filters as a band matrix (S, S C), and U (C, A), both with zeros up to C.
+def _location(attention: Attention, blocks: Blocks) -> tuple[Tensor, Tensor]:
+    """The filters as a band matrix (width + 2 reach, width C), and U (C, A), both with zeros up to C.
 
     In U's last row the query comes to stand. Products whose width is no multiple of 4 take up to three times as long.
     """
     if attention.settings.kind == "content":
-        return attention.bias.new_zeros(S, 4 * S), attention.bias.new_zeros(4, len(attention.bias))
+        width = blocks.width
+        return attention.bias.new_zeros(width, 4 * width), attention.bias.new_zeros(4, len(attention.bias))
     filters = attention.filters.weight.squeeze(1)                       # (filters, r)
     more = 4 - len(filters) % 4
-    return (bands(nn.functional.pad(filters, (0, 0, 0, more)), S),
+    return (bands(nn.functional.pad(filters, (0, 0, 0, more)), blocks.width, blocks.reach),
             nn.functional.pad(2 * attention.location.weight.t(), (0, 0, 0, more)))
 
 
@@ -100,8 +145,8 @@ class _Unrolled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, driven: Tensor, values: Tensor, keys: Tensor, start: Tensor, recurrent: Tensor,
-                query: Tensor, bands: Tensor, location: Tensor, energy: Tensor, bias: Tensor, kind: str, smooth: bool,
-                detach: bool, late: bool) -> tuple[Tensor, Tensor]:
+                query: Tensor, bands: Tensor, location: Tensor, energy: Tensor, bias: Tensor, blocks: Blocks, kind: str,
+                smooth: bool, detach: bool, late: bool) -> tuple[Tensor, Tensor]:
         """(U, B, 4 H) and what `unroll` prepares → context and state of each step (U, B, D + H), weights (U, B, S).
 
         `late`: the first step looks before it has been updated.
@@ -112,7 +157,7 @@ class _Unrolled(torch.autograd.Function):
         seen, weights, energies = new(U + 1, B, D + G // 4), new(U + 1, B, S), new(U, B, S)
         gates, cells, felt = new(U, B, G), new(U + 1, B, G // 4), new(U, B, S, len(location))
         update = {"lstm": _update_lstm, "gru": _update_gru}[kind]
-        ones = torch.zeros_like(felt[0, 0])
+        ones = new(blocks.width, len(location)).zero_()
         ones[:, -1] = 1.0
         mix, hidden = location.repeat(B, 1, 1), new(B, S, len(energy))
         seen[0], weights[0], cells[0] = 0.0, start, 0.0
@@ -123,7 +168,7 @@ class _Unrolled(torch.autograd.Function):
             else:
                 torch.addmm(driven[u], seen[u], recurrent.t(), out=gates[u])
                 update(gates[u], seen[u, :, D:], cells[u], state, cells[u + 1])
-            torch.addmm(ones.view(-1), weights[u], bands, out=felt[u].view(B, -1))
+            torch.addmm(ones.view(-1), blocks.cut(weights[u]), bands, out=felt[u].view(B * blocks.count, -1))
             torch.mm(state, query.t(), out=mix[:, -1])
             torch.baddbmm(keys, felt[u], mix, out=hidden).sigmoid_()
             torch.addmv(bias.view(-1), hidden.view(B * S, -1), energy, out=energies[u].view(-1))
@@ -131,7 +176,7 @@ class _Unrolled(torch.autograd.Function):
             context.copy_(torch.bmm(weights[u + 1].unsqueeze(1), values).squeeze(1))
         ctx.save_for_backward(values, keys, recurrent, query, bands, location, energy, seen, weights, energies, gates,
                               cells, felt)
-        ctx.kind, ctx.smooth, ctx.detach, ctx.late = kind, smooth, detach, late
+        ctx.blocks, ctx.kind, ctx.smooth, ctx.detach, ctx.late = blocks, kind, smooth, detach, late
         ctx.mark_non_differentiable(weights)
         return seen[1:], weights[1:]
 
@@ -143,6 +188,8 @@ class _Unrolled(torch.autograd.Function):
         U, B, G = gates.shape
         _, S, D = values.shape
         C, A = location.shape
+        blocks: Blocks = ctx.blocks
+        rows = B * blocks.count
         back = {"lstm": _back_lstm, "gru": _back_gru}[ctx.kind]
         d_seen, d_gates, d_cell = grad_seen.clone(), torch.zeros_like(gates), torch.zeros_like(cells[0])
         d_query, d_felt, d_weights = values.new_empty(U, B, A), torch.empty_like(felt), torch.zeros_like(energies[0])
@@ -167,7 +214,10 @@ class _Unrolled(torch.autograd.Function):
             torch.mul(d_mix[:, -1], energy, out=d_query[u])
             d_state.addmm_(d_query[u], query)
             torch.mm(d_hidden.view(B * S, A), location_energy, out=d_felt[u].view(B * S, C))
-            d_weights = torch.zeros_like(d_weights) if ctx.detach else d_felt[u].view(B, S * C) @ bands.t()
+            if ctx.detach:
+                d_weights.zero_()
+            else:
+                d_weights = blocks.joined(d_felt[u].view(rows, -1) @ bands.t())
             if u or not ctx.late:
                 back(gates[u], seen[u, :, D:], cells[u], cells[u + 1], d_state, d_cell, d_gates[u])
             if u:
@@ -175,10 +225,11 @@ class _Unrolled(torch.autograd.Function):
                 if ctx.kind == "gru":
                     d_seen[u - 1, :, D:].addcmul_(d_state, gates[u, :, G // 4:G // 2])
         d_values = torch.bmm(weights[1:].permute(1, 2, 0), d_seen[:, :, :D].transpose(0, 1))
-        return (d_gates, d_values, d_keys * energy, None, d_gates.flatten(0, 1).t() @ seen[:-1].flatten(0, 1),
-                d_query.flatten(0, 1).t() @ seen[1:, :, D:].flatten(0, 1),
-                weights[:-1].flatten(0, 1).t() @ d_felt.view(U * B, S * C), d_mixes.sum(0) * energy, d_energy, d_bias,
-                None, None, None, None)
+        d_recurrent = d_gates.flatten(0, 1).t() @ seen[:-1].flatten(0, 1)
+        d_bands = blocks.cut(weights[:-1].flatten(0, 1)).t() @ d_felt.view(U * rows, -1)
+        return (d_gates, d_values, d_keys * energy, None, d_recurrent,
+                d_query.flatten(0, 1).t() @ seen[1:, :, D:].flatten(0, 1), d_bands, d_mixes.sum(0) * energy, d_energy,
+                d_bias, None, None, None, None, None)
 
 
 # The cells, each with its way back. `gates` (B, 4 H) are activated in place; the new state and cell are written.
