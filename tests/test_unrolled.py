@@ -70,7 +70,7 @@ def test_the_band_matrix_does_not_grow_with_the_square_of_the_length(tiny_networ
     settings = tiny_network().decoder.attention.settings
     for frames in (2000, 20000):
         blocks = unrolled.Blocks.of(frames, settings)
-        assert 0 <= blocks.count * blocks.width - frames < blocks.count
+        assert 0 <= blocks.number * blocks.width - frames < blocks.number
         assert blocks.width + 2 * blocks.reach < unrolled.BLOCK + settings.taps
 
 

@@ -64,10 +64,10 @@ def unroll(decoder: Decoder, driven: Tensor, memory: Memory) -> tuple[Tensor, Te
 
 
 class Blocks(NamedTuple):
-    """How S encoder frames are cut for the band matrix: into `count` blocks of `width`, heard with `reach` around."""
+    """How S encoder frames are cut for the band matrix: into `number` blocks of `width`, heard with `reach` around."""
 
-    frames: int         # S, before it is filled up to count · width
-    count: int
+    frames: int         # S, before it is filled up to number · width
+    number: int
     width: int
     reach: int          # 0: one block holds all
 
@@ -80,22 +80,22 @@ class Blocks(NamedTuple):
         return cls(S, count, -(-S // count), 0 if settings.kind == "content" else settings.taps // 2)
 
     def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
-        """(B, S, …) → (B, count · width, …)."""
-        more = self.count * self.width - self.frames
+        """(B, S, …) → (B, number · width, …)."""
+        more = self.number * self.width - self.frames
         return nn.functional.pad(x, (0, 0, 0, more), value=value) if more else x
 
     def cut(self, weights: Tensor) -> Tensor:
-        """(B, count · width) → (B · count, width + 2 reach), the frames that each block hears."""
-        if self.count == 1:
+        """(B, number · width) → (B · count, width + 2 reach), the frames that each block hears."""
+        if self.number == 1:
             return weights
         heard = nn.functional.pad(weights, (self.reach, self.reach))
-        return heard.unfold(1, self.width + 2 * self.reach, self.width).reshape(len(weights) * self.count, -1)
+        return heard.unfold(1, self.width + 2 * self.reach, self.width).reshape(len(weights) * self.number, -1)
 
     def joined(self, heard: Tensor) -> Tensor:
         """What `cut` does, turned around: what several blocks heard of a frame is added up."""
-        if self.count == 1:
+        if self.number == 1:
             return heard
-        parts, size = heard.view(-1, self.count, self.width + 2 * self.reach), self.count * self.width + 2 * self.reach
+        parts, size = heard.view(-1, self.number, self.width + 2 * self.reach), self.number * self.width + 2 * self.reach
         whole = nn.functional.fold(parts.transpose(1, 2), (1, size), (1, parts.size(2)), stride=(1, self.width))
         return whole.view(len(parts), size)[:, self.reach:size - self.reach]
 
@@ -168,7 +168,7 @@ class _Unrolled(torch.autograd.Function):
             else:
                 torch.addmm(driven[u], seen[u], recurrent.t(), out=gates[u])
                 update(gates[u], seen[u, :, D:], cells[u], state, cells[u + 1])
-            torch.addmm(ones.view(-1), blocks.cut(weights[u]), bands, out=felt[u].view(B * blocks.count, -1))
+            torch.addmm(ones.view(-1), blocks.cut(weights[u]), bands, out=felt[u].view(B * blocks.number, -1))
             torch.mm(state, query.t(), out=mix[:, -1])
             torch.baddbmm(keys, felt[u], mix, out=hidden).sigmoid_()
             torch.addmv(bias.view(-1), hidden.view(B * S, -1), energy, out=energies[u].view(-1))
@@ -189,7 +189,7 @@ class _Unrolled(torch.autograd.Function):
         _, S, D = values.shape
         C, A = location.shape
         blocks: Blocks = ctx.blocks
-        rows = B * blocks.count
+        rows = B * blocks.number
         back = {"lstm": _back_lstm, "gru": _back_gru}[ctx.kind]
         d_seen, d_gates, d_cell = grad_seen.clone(), torch.zeros_like(gates), torch.zeros_like(cells[0])
         d_query, d_felt, d_weights = values.new_empty(U, B, A), torch.empty_like(felt), torch.zeros_like(energies[0])
