@@ -158,16 +158,18 @@ def _shards(utterances: Sequence[Utterance], features: Features) -> list[Shard]:
         if utterance.audio not in stamps:
             stamps[utterance.audio] = stamp(utterance.audio)
     shards = []
+    settings = features.model_dump()
     for first in range(0, len(utterances), SHARD):
         part = tuple(utterances[first:first + SHARD])
         times = tuple(stamps[utterance.audio] for utterance in part)
-        content = [FORMAT, features.model_dump(), [manifest_row(_absolute(utterance)) for utterance in part], times]
+        content = [FORMAT, settings, [manifest_row(_absolute(utterance)) for utterance in part], times]
         shards.append(Shard(f"shard-{_digest(content)}", part, times))
     return shards
 
 
 def _absolute(utterance: Utterance) -> Utterance:
-    return replace(utterance, audio=Path(os.path.abspath(utterance.audio)))
+    return utterance if utterance.audio.is_absolute() and ".." not in utterance.audio.parts \
+        else replace(utterance, audio=Path(os.path.abspath(utterance.audio)))
 
 
 def _digest(content: Any) -> str:

@@ -155,7 +155,7 @@ def each_row(path: Path) -> Iterator[tuple[int, Utterance | AsrError]]:
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """Write utterances as a manifest; audio below the manifest's folder is named relative to it."""
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     with writing(path) as file:
         for utterance in utterances:
             file.write(json.dumps(manifest_row(utterance, path.parent), ensure_ascii=False) + "\n")
@@ -163,11 +163,10 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
 
 def manifest_row(utterance: Utterance, folder: Path | None = None) -> dict[str, Any]:
     """The manifest's JSON object for an utterance; audio below `folder` is named relative to it."""
-    audio = utterance.audio
+    audio = str(utterance.audio)
     if folder is not None:
-        absolute, base = Path(os.path.abspath(audio)), Path(os.path.abspath(folder))
-        audio = absolute.relative_to(base) if absolute.is_relative_to(base) else absolute
-    row: dict[str, Any] = {"id": utterance.id, "audio_filepath": str(audio)}
+        audio = os.path.abspath(audio).removeprefix(os.path.join(os.path.abspath(folder), ""))
+    row: dict[str, Any] = {"id": utterance.id, "audio_filepath": audio}
     if utterance.offset:
         row["offset"] = utterance.offset
     if utterance.duration is not None:

@@ -180,15 +180,15 @@ class _Soundfile:
             self.sound.seek(min(self.sound.tell() + frames, self.sound.frames))
 
 
-class _WavStream:
-    """Plain WAV samples as they come, from something that may be unable to seek."""
+class _Wav:
+    """Plain WAV samples: from a pipe, as they come, or from a file, several times as fast as through libsndfile."""
 
     slack = 0
 
-    def __init__(self, stream: BinaryIO, header: WavHeader, frames: int | None) -> None:
-        self.stream, self.header = stream, header
+    def __init__(self, stream: BinaryIO, header: WavHeader, frames: int | None, *, seeks: bool = False,
+                 damage: str = "") -> None:
+        self.stream, self.header, self.seeks, self.damage = stream, header, seeks, damage
         self.rate, self.channels, self.frames = header.rate, header.channels, frames
-        self.damage = ""
 
     def read(self, frames: int) -> np.ndarray:
         data = read_fully(self.stream, frames * self.header.frame)
@@ -198,6 +198,9 @@ class _WavStream:
         return _numbers(data[:len(data) - torn], self.header).reshape(-1, self.channels)
 
     def skip(self, frames: int) -> None:
+        if self.seeks:
+            self.stream.seek(frames * self.header.frame, os.SEEK_CUR)
+            return
         while frames and len(gone := self.read(min(frames, BLOCK))):
             frames -= len(gone)
 
@@ -212,7 +215,9 @@ def _numbers(data: bytes, header: WavHeader) -> np.ndarray:
         padded = np.zeros((len(data) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         return padded.view("<i4").ravel().astype(np.float32) / 2.0 ** 31
-    return np.frombuffer(data, f"<i{header.bits // 8}").astype(np.float32) / np.float32(2.0 ** (header.bits - 1))
+    samples = np.frombuffer(data, f"<i{header.bits // 8}").astype(np.float32)
+    samples *= np.float32(2.0 ** (1 - header.bits))
+    return samples
 
 
 @contextlib.contextmanager
@@ -246,22 +251,23 @@ def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
     """The decoder for a regular file of `size` bytes, opened at its start."""
     magic = read_fully(file, 7)
     file.seek(0)
-    header, lack, damage = None, 0, ""
+    header, held, lack, damage = None, 0, 0, ""
     if magic[:4] in RIFF:
         header = read_wav_header(file, name)
         _check(header.rate, header.channels, name)
         held = max(0, size - header.start)
-        file.seek(header.start)
-        if header.size is None and header.plain:
-            return _WavStream(file, header, held // header.frame)
         lack = max(0, (header.size or 0) - held)
-        file.seek(0)
     elif magic == b"NIST_1A":
         lack = sphere_lack(file)
     elif magic[:4] == b"OggS" and not ogg_ends(file):
         damage = "cut off: its last page is missing"
     if lack:
         damage = f"cut off: its header promises {lack:,} bytes more than there are"
+    if header is not None and header.plain:
+        file.seek(header.start)
+        size = held if header.size is None else min(header.size, held)
+        return _Wav(file, header, size // header.frame, seeks=True, damage=damage)
+    file.seek(0)
     sound = soundfile.SoundFile(file.fileno(), closefd=False)
     _check(sound.samplerate, sound.channels, name)
     return _Soundfile(sound, damage)
@@ -279,7 +285,7 @@ def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
         _check(header.rate, header.channels, name)
         if header.plain:
             frames = None if header.size is None else header.size // header.frame
-            yield _WavStream(stream, header, frames)
+            yield _Wav(stream, header, frames)
             return
         head = bytes(recorder.heard)
     with tempfile.TemporaryFile(buffering=0) as copy:

@@ -6,6 +6,7 @@ end, where the config asks for it. `FrameStream` gives the same numbers from sam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,34 +66,44 @@ class Fbank:
     def __call__(self, samples: np.ndarray | Tensor) -> Tensor:
         """(N,) samples in [-1, 1] → (T, S) float32, T = `frames_of(N)`."""
         x = torch.as_tensor(samples, dtype=torch.float32)
-        frames = torch.empty(self.frames_of(len(x)), static_width(self.features))
-        for first in range(0, len(frames), TILE):
-            tile = frames[first:first + TILE]
-            start = first * self.hop
-            self._tile(x[start:start + (len(tile) - 1) * self.hop + self.window], tile)
+        T, mels = self.frames_of(len(x)), self.features.mels
+        frames = torch.empty(T, static_width(self.features))
+        if not T:
+            return frames
+        means = self._means(x, T)
+        flat = torch.empty_like(x)
+        flat[0] = 0.0
+        torch.sub(x[1:], x[:-1], alpha=PREEMPHASIS, out=flat[1:])
+        windows = flat.unfold(0, self.window, self.hop)                                     # (T, window), no copy
+        padded = torch.zeros(min(T, TILE), self.fft)
+        for first in range(0, T, TILE):
+            tile = slice(first, min(T, first + TILE))
+            self._tile(windows[tile], means[tile], padded[:tile.stop - first], frames[tile, :mels])
+            if self.features.energy:                        # of the raw frame
+                raw = x.unfold(0, self.window, self.hop)[tile] - means[tile]
+                frames[tile, mels] = raw.mul_(SCALE).square_().sum(dim=1)
+        frames[:, :mels].clamp_(min=FLOOR).log_()
+        frames[:, mels:].clamp_(min=1.0).log_()             # Kaldi's floor is an energy of 1
         return frames
 
     def frames_of(self, samples: int) -> int:
         """T, the number of whole windows in so many samples."""
         return 0 if samples < self.window else 1 + (samples - self.window) // self.hop
 
-    def _tile(self, x: Tensor, out: Tensor) -> None:
-        """The frames of a few samples, written to `out` (t, S)."""
-        t, mels = len(out), self.features.mels
-        flat = torch.empty_like(x)
-        flat[0] = 0.0
-        torch.sub(x[1:], x[:-1], alpha=PREEMPHASIS, out=flat[1:])
-        frames = x.unfold(0, self.window, self.hop)                                         # (t, window)
-        mean = frames.mean(dim=1, keepdim=True)
-        padded = torch.zeros(t, self.fft)
+    def _means(self, x: Tensor, T: int) -> Tensor:
+        """(T, 1), of the samples in each window; the parts that windows share are added up once."""
+        part = math.gcd(self.window, self.hop)
+        parts = x[:(T - 1) * self.hop + self.window].view(-1, part).sum(dim=1)
+        return parts.unfold(0, self.window // part, self.hop // part).sum(dim=1, keepdim=True).div_(self.window)
+
+    def _tile(self, windows: Tensor, means: Tensor, padded: Tensor, out: Tensor) -> None:
+        """Energies in the mel bands of a few frames, written to `out` (t, mels); `padded` (t, fft) is 0 at its end."""
         windowed = padded[:, :self.window]
-        torch.sub(flat.unfold(0, self.window, self.hop), mean, alpha=1 - PREEMPHASIS, out=windowed)
+        torch.sub(windows, means, alpha=1 - PREEMPHASIS, out=windowed)
         windowed.mul_(self.taper)
         squares = torch.view_as_real(torch.fft.rfft(padded)).square_()                      # (t, fft / 2 + 1, 2)
         power = squares[..., 0] + squares[..., 1]           # several times as fast as a sum or a complex magnitude
-        out[:, :mels] = torch.mm(power, self.bank).clamp_(min=FLOOR).log_()
-        if self.features.energy:                            # of the raw frame; Kaldi's floor is an energy of 1
-            out[:, mels] = (frames - mean).mul_(SCALE).square_().sum(dim=1).clamp_(min=1.0).log_()
+        torch.mm(power, self.bank, out=out)
 
 
 def add_deltas(static: Tensor, orders: int) -> Tensor:

@@ -85,7 +85,7 @@ class Blocks(NamedTuple):
         return nn.functional.pad(x, (0, 0, 0, more), value=value) if more else x
 
     def cut(self, weights: Tensor) -> Tensor:
-        """(B, number · width) → (B · count, width + 2 reach), the frames that each block hears."""
+        """(B, number · width) → (B · number, width + 2 reach), the frames that each block hears."""
         if self.number == 1:
             return weights
         heard = nn.functional.pad(weights, (self.reach, self.reach))
