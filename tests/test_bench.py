@@ -110,3 +110,52 @@ def test_the_real_thing_at_a_tiny_shape(tmp_path: Path) -> None:
     assert row["missing"] == {}
     assert row["cpu"].keys() == row["rss"].keys() == {"yardstick", "asr"}
     assert row["rss"]["asr"] > 10
+
+
+@pytest.fixture
+def scale(bench: ModuleType) -> ModuleType:
+    import bench_scale
+    return bench_scale
+
+
+def test_growth_with_hours_of_data(scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    row = scale.hour(1)
+    assert row["utterances"] == 19 * 64         # an hour of 3 s each, in whole shards
+    assert row["plan of an epoch"] > 0
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_rank_measures_itself(scale: ModuleType, bench: ModuleType) -> None:
+    row = scale.rank(bench.SHAPES["tiny"], 1)
+    assert row.keys() == {"frames a second", "step", "sum", "MB a step"}
+    assert row["frames a second"] == pytest.approx(2 * 24 / row["step"])
+    assert row["sum"] < row["step"]
+    assert row["MB a step"] > 10
+
+
+def test_growth_with_phones_and_vocabulary(scale: ModuleType, bench: ModuleType) -> None:
+    rows = scale.shapes(bench.SHAPES["tiny"], 1)
+    assert [row["work"] for row in rows] == ["3 phones, 24 frames", "6 phones, 48 frames", "12 phones, 96 frames",
+                                             "24 phones, 192 frames", "42 ids", "420 ids", "4200 ids"]
+
+
+SMALL = ["encoder.width=8", "attention.width=8", "decoder.width=8", "decoder.output_width=8", "features.mels=8"]
+
+
+def test_one_command_measures_a_device(bench: ModuleType) -> None:
+    """On a CPU, by small steps; on a GPU the same command tells whether the goals are met."""
+    import bench_device
+    words = ["--device", "cpu", "--size", "0.001", "-o", "train.mask.mel_width=2",
+             *(word for option in SMALL for word in ("-o", option))]
+    done = CliRunner().invoke(bench_device.main, words)
+    assert done.exit_code == 0, done.output
+    first = [line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert first == ["epoch", "beam", "hour"]
+    for part in ("encoder, forward", "decoder's loop, backward", "CTC, forward", "optimiser", "operations"):
+        assert part in done.stdout
+    assert "goal" not in done.stdout
+    told = json.loads(CliRunner().invoke(bench_device.main, [*words, "--only", "epoch", "--json"]).stdout)
+    loop = sum(seconds for part, seconds in told["parts"].items() if part.startswith("decoder's loop"))
+    assert told["the decoder's loop, share"] == pytest.approx(loop / sum(told["parts"].values()))
+    assert told["waiting for data, share"] < 1

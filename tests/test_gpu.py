@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from asr.config import Config
 from asr.model.recognizer import Recognizer
@@ -79,3 +81,14 @@ def test_deterministic_trainings_are_the_same(tiny_config: Callable[..., Config]
     finally:
         torch.use_deterministic_algorithms(False)
     assert (tmp_path / "one" / "model.asr").read_bytes() == (tmp_path / "two" / "model.asr").read_bytes()
+
+
+def test_the_device_is_measured_by_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tools/bench_device.py`: all three figures, at a hundredth of the work."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
+    import bench_device
+    done = CliRunner().invoke(bench_device.main, ["--device", "cuda", "--size", "0.01", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["figure"] for row in figures] == ["epoch", "beam", "hour"]
+    assert figures[2]["failures"] == []
