@@ -44,6 +44,7 @@ def complaint(text: str, tmp_path: Path) -> str:
     ("decoder: {input_feeding: no way}", ": decoder.input_feeding is 'no way': input should be a valid boolean"),
     ("- a\n- b", ": expected sections such as 'encoder:' and 'train:', not ['a', 'b']"),
     ("train: {epochs: 3}\ndecode: {}\ntrain: {lr: 0.1}", ":3: not YAML: the key 'train' is there twice: take one out"),
+    ("train: 1\n? [a, b]\n: 2", ":2: not YAML: found unhashable key"),
     ("train: {lr: 0.1, lr: 0.2}", ":1: not YAML: the key 'lr' is there twice: take one out"),
     ("a: [1\nb: 2", ":2: not YAML: expected ',' or ']', but got ':'"),
 ])
