@@ -157,7 +157,8 @@ def test_a_core_test_of_another_size_is_noted(asr, tmp_path):
     (tmp_path / "core.trn").write_text(lines)
     assert asr("score core.trn core.trn --protocol timit39")[1].startswith(
         "note: TIMIT's core test has 7,215 reference phones under timit39, this one 7,104: its labels are not the "
-        "standard ones, so do not compare this number with published ones\nprotocol timit39: 7,104 reference phones in 192 utterances, table cc8a3d7f\n%PER 0.0 ")
+        "standard ones, so do not compare this number with published ones\nprotocol timit39: 7,104 "
+        "reference phones in 192 utterances, table cc8a3d7f\n%PER 0.0 ")
     assert asr("score core.trn core.trn --protocol timit39 -f pra")[2].startswith("asr: note: TIMIT's core test has ")
 
 
@@ -220,8 +221,9 @@ def test_the_page_needs_nothing_beside_it_and_escapes_what_it_shows(asr, tmp_pat
                                                  "timit61: did you mean 'axr'?"),
     ("score ref.jsonl good.trn --protocol timit40", "timit40: no such protocol: choose plain, timit39, "
      "timit39-merge-sil, timit39-no-sil, timit48, timit61, or give a .yaml file"),
-    ("score ref.jsonl good.trn --boundaries", "good.trn: 2 of 3 utterances have no times, 'a-1' for one: --boundaries needs "
-     "'phone_times' in a manifest, TextGrids, .PHN or ctm files, or what `asr decode -f jsonl` writes"),
+    ("score ref.jsonl good.trn --boundaries", "good.trn: 2 of 3 utterances have no times, 'a-1' for one: "
+     "--boundaries needs 'phone_times' in a manifest, TextGrids, .PHN or ctm files, or what `asr decode -f "
+     "jsonl` writes"),
     ("score ref.jsonl - --compare -", "-: standard input can be read once only: give files for the others"),
     ("score good.trn part.trn --hyp-format ctm", "part.trn:1: expected 'recording channel start duration phone "
      "[confidence]', not 'sil (a-1)'"),
