@@ -263,6 +263,24 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, no GPU"
 
 
+def measured(curves: Sequence[tuple[str, Path]], tables: Sequence[tuple[str, Path]]) -> str:
+    """What other commands measured and wrote, each below its heading.
+
+    Raises:
+        AsrError: a file is not there.
+    """
+    lines = []
+    try:
+        for heading, folder in curves:
+            text = (folder / "curve.txt").read_text(encoding="utf-8").strip()
+            lines += ["", f"## {heading}", "", "```", text, "```"]
+        for heading, path in tables:
+            lines += ["", f"## {heading}", "", path.read_text(encoding="utf-8").strip()]
+    except OSError as error:
+        raise AsrError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return "\n".join([*lines, ""]) if lines else ""
+
+
 @click.command()
 @click.argument("reference", type=click.Path(path_type=Path))
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -272,17 +290,22 @@ def machine() -> str:
 @click.option("--command", default="", help="The command that made the runs.")
 @click.option("--against", default="", metavar="NAME", help="A table of what the other configs change of this one.")
 @click.option("--by-speaker", is_flag=True, help="A table of speakers as well.")
+@click.option("--curve", "curves", nargs=2, multiple=True, type=(str, click.Path(path_type=Path)),
+              metavar="HEADING FOLDER", help="What `asr curve --out FOLDER` measured, below a heading.")
+@click.option("--table", "tables", nargs=2, multiple=True, type=(str, click.Path(path_type=Path)),
+              metavar="HEADING FILE", help="A table that another script wrote, below a heading.")
 @click.option("--times", is_flag=True, help="How exact the times of phones are; REFERENCE has 'phone_times'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(reference: Path, runs: tuple[Path, ...], protocols: tuple[str, ...], hyp: str, title: str, command: str,
-         against: str, by_speaker: bool, times: bool, out: Path) -> None:
+         against: str, by_speaker: bool, times: bool, curves: tuple[tuple[str, Path], ...],
+         tables: tuple[tuple[str, Path], ...], out: Path) -> None:
     """Write a RESULTS.md from run folders."""
     try:
         references = read_manifest(reference)
         found = [read_run(run, hyp, references, protocols) for run in runs]
         if times:
             found = [measure_times(one, run, hyp, reference) for one, run in zip(found, runs, strict=True)]
-        page = results(title, found, protocols, command, by_speaker, against)
+        page = results(title, found, protocols, command, by_speaker, against) + measured(curves, tables)
         with writing(out) as file:
             file.write(page)
     except AsrError as error:
