@@ -49,6 +49,9 @@ def score_files(reference: str, hypotheses: Sequence[str], options: Options, com
         raise AsrError("-: standard input can be read once only: give files for the others")
     protocol = load_protocol(options.protocol)
     references = _by_id(reference, options.reference_kind)
+    if any(transcript.protocol is not None for transcript in references.values()):
+        raise AsrError(f"{reference}: is a score, which holds what was recognised: give the references that it was "
+                       "scored against")
     for transcript in references.values():      # a phone that the protocol does not know is the references' fault here
         protocol(transcript.phones, f"{reference}: {transcript.id}")
     systems = [_system(reference, references, name, protocol, options) for name in hypotheses]

@@ -162,6 +162,14 @@ def test_a_core_test_of_another_size_is_noted(asr, tmp_path):
     assert asr("score core.trn core.trn --protocol timit39 -f pra")[2].startswith("asr: note: TIMIT's core test has ")
 
 
+def test_a_score_is_no_reference(asr):
+    asr("score ref.jsonl bad.trn -f json --out bad.json")
+    refused = ("asr: bad.json: is a score, which holds what was recognised: give the references that it was scored "
+               "against\n")
+    assert asr("score bad.json good.trn") == (1, "", refused)
+    assert asr("score bad.json bad.json --protocol timit39") == (1, "", refused)
+
+
 def test_an_infinite_per_is_null_in_json(asr):
     _, out, _ = asr("score ref.jsonl bad.trn -f json --by length")
     system, = json.loads(out, parse_constant=pytest.fail)["systems"]
