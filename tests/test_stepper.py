@@ -181,7 +181,8 @@ def test_phones_tile_the_utterance() -> None:
     assert [(p.phone, round(p.start, 6), round(p.end, 6), round(p.confidence, 6)) for p in timed] == [
         ("a", 0.0, 0.4, round(math.exp(-0.5), 6)), ("b", 0.4, 0.55, round(math.exp(-1), 6)), ("c", 0.55, 1.0, 1.0)]
     assert list(timed_phones([], [3], [-1.0], seconds=0.1, duration=1.0)) == []
-    beyond = list(timed_phones(["a", "b"], [50, 90], [0.0, 0.0], seconds=0.1, duration=1.0))
+    # a prefix that the CTC branch held impossible and then does not: its score leaps up
+    beyond = list(timed_phones(["a", "b"], [50, 90], [0.0, 999.0], seconds=0.1, duration=1.0))
     assert beyond == [TimedPhone("a", 0.0, 1.0), TimedPhone("b", 1.0, 1.0)]
 
 
@@ -194,7 +195,7 @@ def test_a_hypothesis_with_its_n_best() -> None:
         "phones": [{"phone": "b", "start": 0.0, "end": 0.25, "confidence": 0.7788},
                    {"phone": "a", "start": 0.25, "end": 1.0, "confidence": 0.6065}],
         "health": {"monotonic": 1.0, "jumps_back": 0, "skipped": 0, "loops": 0, "entropy": 0.25, "ended": "eos",
-                   "again": False},
+                   "pushed": 0, "again": 0},
         "nbest": [{"text": "b a", "score": -1.25}, {"text": "a", "score": -3.5}]}
     nothing = hypothesis_of("x", [], PhoneSet(["a"]), seconds=0.1, duration=1.0)
     assert json.loads(json.dumps(hypothesis_row(nothing)))["health"] == {"ended": "limit"}
@@ -205,7 +206,7 @@ def test_health() -> None:
         "monotonic": 0.6667, "jumps_back": 1, "skipped": 1.5, "loops": 0, "entropy": 2.0, "ended": "eos"}
     good = {"monotonic": 1.0, "jumps_back": 0, "skipped": 0, "loops": 0, "entropy": 0.2, "ended": "eos"}
     assert not is_poor(good, 9)
-    for sign in ({"loops": 1}, {"ended": "limit"}, {"monotonic": 0.8, "jumps_back": 3}, {"entropy": math.nan}):
+    for sign in ({"loops": 1}, {"ended": "limit"}, {"ended": "cut"}, {"monotonic": 0.8, "jumps_back": 3}, {"entropy": math.nan}):
         assert is_poor(good | sign, 9)
     assert not is_poor(good | {"monotonic": 0.8, "jumps_back": 2}, 9)       # a short one, twice
 

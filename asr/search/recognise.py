@@ -93,14 +93,15 @@ def hypothesis_of(id: str, found: Sequence[Found], phones: PhoneSet, *, seconds:
         return Hypothesis(id, (), -math.inf, {"ended": "limit"})
     best = found[0]
     foci, entropies = best.notes[:, 0].tolist(), best.notes[:, 1].tolist()
-    signs = health(best.ids, foci, entropies, seconds=seconds, ended=best.ended) | {"again": best.again}
+    signs = health(best.ids, foci, entropies, seconds=seconds, ended=best.ended)
+    signs |= {"pushed": 0, "again": int(best.again)}
     extra = {} if len(found) == 1 else {"nbest": [
         {"text": " ".join(phones.decode(other.ids)), "score": round(other.score, 4)} for other in found]}
     names = phones.decode(best.ids)
     if starts is None:
         timed = tuple(timed_phones(names, foci, best.log_probs, seconds=seconds, duration=duration))
     else:
-        timed = tiled(names, starts, [math.exp(value) for value in best.log_probs[:len(names)]], duration)
+        timed = tiled(names, starts, [math.exp(min(0.0, value)) for value in best.log_probs[:len(names)]], duration)
     return Hypothesis(id, timed, best.score, signs, extra)
 
 
@@ -111,4 +112,4 @@ def timed_phones(phones: Sequence[str], foci: Sequence[float], log_probs: Sequen
     centres = itertools.accumulate(heard, max)
     borders = itertools.chain([0.0], ((a + b) / 2 for a, b in itertools.pairwise(centres)), [duration])
     for phone, (start, end), log_prob in zip(phones, itertools.pairwise(borders), log_probs, strict=False):
-        yield TimedPhone(phone, start, end, min(1.0, math.exp(log_prob)))
+        yield TimedPhone(phone, start, end, math.exp(min(0.0, log_prob)))
