@@ -49,8 +49,8 @@ def team(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     return make
 
 
-@pytest.mark.parametrize("figure", ["yardstick", "train", "train_bf16", "greedy", "beam", "greedy_long", "beam_long",
-                                    "prep_wav", "prep_flac", "score"])
+@pytest.mark.parametrize("figure", ["yardstick", "train", "train_bf16", "greedy", "greedy_bf16", "beam", "beam_bf16",
+                                    "greedy_long", "beam_long", "prep_wav", "prep_flac", "score"])
 def test_all_work_is_done(figure: str, bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run = bench.WORK[figure](bench.SHAPES["tiny"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from asr.model import glimpse
 from asr.model.attention import Aids, Gaze, Window
 from asr.model.recognizer import Recognizer
 
@@ -45,3 +46,20 @@ def test_the_fast_look_is_the_plain_one(overrides: tuple[str, ...], aids: Aids,
     assert torch.equal(after.first, then.first)
     torch.testing.assert_close(then.weights, after.weights, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(other, context, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda o: " ".join(v.split("=")[1] for v in o))
+def test_a_few_utterances_at_a_time_is_the_same(overrides: tuple[str, ...], tiny_network: Callable[..., Recognizer],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long utterances are: one, or two and a rest of one, in place of all three."""
+    attention = tiny_network(*overrides, gain=3.0).decoder.attention
+    torch.manual_seed(3)
+    memory = attention.remember(torch.randn(3, 20, 12), torch.tensor([20, 13, 1]))
+    gaze, query = Gaze(torch.rand(3, 4, 20).softmax(2), None), torch.randn(3, 4, 6)
+    with torch.no_grad():
+        context, whole = attention(query, memory, gaze)
+        for size in (1, 2 * 4 * 20 * attention.settings.width):
+            monkeypatch.setattr(glimpse, "CACHED", size)
+            other, parts = attention(query, memory, gaze)
+            torch.testing.assert_close(parts.weights, whole.weights)
+            torch.testing.assert_close(other, context)

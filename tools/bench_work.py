@@ -91,7 +91,7 @@ class _Nothing:
         return self
 
 
-def decode(shape: Shape, beam: int, *, long: bool) -> Callable[[], object]:
+def decode(shape: Shape, beam: int, *, long: bool = False, precision: str = "float32") -> Callable[[], object]:
     """Search for exactly so many phones in each utterance of a batch, or in one of 60 s, with the window."""
     import torch
 
@@ -101,7 +101,8 @@ def decode(shape: Shape, beam: int, *, long: bool) -> Callable[[], object]:
     from asr.search.stepper import AttentionStepper
     rows, frames, phones = (1, shape.long_frames, shape.long_phones) if long \
         else (shape.utterances, shape.frames, shape.phones)
-    settings = load_config(CONFIG, [f"decode.beam={beam}", f"decode.window.enabled={str(long).lower()}"]).decode
+    settings = load_config(CONFIG, [f"decode.beam={beam}", f"decode.window.enabled={str(long).lower()}",
+                                    f"decode.precision={precision}"]).decode
     recogniser, feats = network(shape).eval(), torch.randn(rows, frames, shape.mels)
     lengths = torch.full((rows,), frames)
 
@@ -165,6 +166,7 @@ def _cpu() -> Any:
 WORK: dict[str, Callable[[Shape], Callable[[], object]]] = {
     "yardstick": yardstick,
     "train": lambda shape: train(shape, "float32"), "train_bf16": lambda shape: train(shape, "bf16"),
-    "greedy": lambda shape: decode(shape, 1, long=False), "beam": lambda shape: decode(shape, 10, long=False),
+    "greedy": lambda shape: decode(shape, 1), "greedy_bf16": lambda shape: decode(shape, 1, precision="bf16"),
+    "beam": lambda shape: decode(shape, 10), "beam_bf16": lambda shape: decode(shape, 10, precision="bf16"),
     "greedy_long": lambda shape: decode(shape, 1, long=True), "beam_long": lambda shape: decode(shape, 10, long=True),
     "prep_wav": lambda shape: prep(shape, "wav"), "prep_flac": lambda shape: prep(shape, "flac"), "score": scoring}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 WIDEST = 256        # frames; over more, the band matrix costs more than it saves
+CACHED = 1 << 18    # numbers of the hidden layer that are worked on at a time on a CPU: 1 MB
 
 
 def bands(filters: Tensor, S: int, reach: int = 0) -> Tensor:
@@ -32,22 +33,36 @@ def bands(filters: Tensor, S: int, reach: int = 0) -> Tensor:
 def energies(attention: Attention, query: Tensor, memory: Memory, frames: Tensor, previous: Tensor) -> Tensor:
     """Energies (B, K, W) of the frames (B, K, W), float32, given the previous weights over the same frames."""
     B, K, W = frames.shape
-    start = torch.arange(B, device=frames.device).view(-1, 1, 1) * memory.keys.size(1)
     with torch.autocast(query.device.type, enabled=False):
-        hidden = memory.keys.float().flatten(0, 1).index_select(0, (frames + start).flatten()).view(B * K, W, -1)
-        asked = 2 * attention.query(query.float()).view(B * K, 1, -1)
-        if attention.settings.kind == "content":
-            hidden.mul_(2).add_(asked)
-        else:
+        query, location, mix = 2 * attention.query(query.float()), None, None
+        if attention.settings.kind != "content":
             C = attention.settings.filters
-            felt = torch.ones(B * K, W, -(-(C + 1) // 4) * 4, device=frames.device)     # widths of 4 multiply faster
-            felt[..., :C] = (previous.view(B * K, W) @ bands(attention.filters.weight.squeeze(1), W)).view(B * K, W, C)
-            mix = nn.functional.pad(2 * attention.location.weight.t(), (0, 0, 0, felt.size(2) - C)).repeat(B * K, 1, 1)
-            mix[:, C] = asked.squeeze(1)
-            hidden.baddbmm_(felt, mix, beta=2)
-        weight = attention.energy.weight.squeeze(0)
-        found = torch.mv(hidden.sigmoid_().view(B * K * W, -1), 2 * weight) - weight.sum()
-        return (found if attention.energy.bias is None else found + attention.energy.bias).view(B, K, W)
+            location = bands(attention.filters.weight.squeeze(1), W)
+            mix = nn.functional.pad(2 * attention.location.weight.t(), (0, 0, 0, -(-(C + 1) // 4) * 4 - C))
+        few = max(1, CACHED // (K * W * query.size(2))) if query.device.type == "cpu" else B
+        found = [_energies(attention, query[b:b + few], memory.keys[b:b + few].float(), frames[b:b + few],
+                           previous[b:b + few], location, mix) for b in range(0, B, few)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _energies(attention: Attention, asked: Tensor, keys: Tensor, frames: Tensor, previous: Tensor,
+              location: Tensor | None, mix: Tensor | None) -> Tensor:
+    """`energies` of so few utterances that their hidden layer stays in the processor's cache; the query is doubled."""
+    B, K, W = frames.shape
+    start = torch.arange(B, device=frames.device).view(-1, 1, 1) * keys.size(1)
+    hidden = keys.flatten(0, 1).index_select(0, (frames + start).flatten()).view(B * K, W, -1)
+    if location is None or mix is None:
+        hidden.mul_(2).add_(asked.reshape(B * K, 1, -1))
+    else:
+        C = attention.settings.filters
+        felt = torch.ones(B * K, W, len(mix), device=frames.device)         # widths of 4 multiply faster
+        felt[..., :C] = (previous.reshape(B * K, W) @ location).view(B * K, W, C)
+        mixes = mix.repeat(B * K, 1, 1)
+        mixes[:, C] = asked.reshape(B * K, -1)
+        hidden.baddbmm_(felt, mixes, beta=2)
+    weight = attention.energy.weight.squeeze(0)
+    found = torch.mv(hidden.sigmoid_().view(B * K * W, -1), 2 * weight) - weight.sum()
+    return (found if attention.energy.bias is None else found + attention.energy.bias).view(B, K, W)
 
 
 def context(memory: Memory, weights: Tensor, first: Tensor) -> Tensor:
