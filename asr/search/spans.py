@@ -1,10 +1,9 @@
 """The second road for long recordings: spans between quiet places, decoded as a batch and stitched by time.
 
-Walking through an hour phone by phone keeps the processor on one small step after another; sixteen spans at a time
-cost little more than one. The frames come from the same encoder blocks, so a span hears what lies around it. A cut is
-made in a silence that outlasts the attention's window, where there is one, and else at the quietest place of the second
-half. There both sides can be made to overlap, and each then keeps the phones on its own side; measured, an overlap says
-more phones twice than it saves.
+Walking through an hour phone by phone keeps the processor on one small step after another; eight spans at a time cost
+little more than one. The frames come from the same encoder blocks, so a span hears what lies around it. A cut is made in
+a long silence, where there is one, and else at the quietest place of the second half. There both sides can be made to
+overlap, and each then keeps the phones on its own side; measured, an overlap says more phones twice than it saves.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from asr.search.recognise import search_memory
 from asr.search.recording import hand_back
 from asr.search.stepper import SPOKEN
 
+PAUSE = 5.0         # s of silence that part two spans; where shorter ones did, each span's edge said a phone too many
 PAD = 0.3           # s of a silence that a span keeps at either end
 SMOOTH = 0.06       # s on each side over which quietness is averaged
 LIFT = 4.0          # added to a level in standard deviations of the training data, so that few lie below 0
@@ -167,7 +167,7 @@ class SpanSearch:
         def frames(seconds: float) -> int:
             return max(1, round(seconds / network.seconds))
         long = settings.long
-        self.cutter = Cutter(frames(long.span), frames(long.overlap), frames(settings.window.ahead), frames(PAD),
+        self.cutter = Cutter(frames(long.span), frames(long.overlap), frames(PAUSE), frames(PAD),
                              frames(SMOOTH))
         self.held = Held()
 
