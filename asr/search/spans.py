@@ -1,9 +1,9 @@
 """The second road for long recordings: spans between quiet places, decoded as a batch and stitched by time.
 
 Walking through an hour phone by phone keeps the processor on one small step after another; eight spans at a time cost
-little more than one. The frames come from the same encoder blocks, so a span hears what lies around it. A cut is made in
-a long silence, where there is one, and else at the quietest place of the second half. There both sides can be made to
-overlap, and each then keeps the phones on its own side; measured, an overlap says more phones twice than it saves.
+little more than one. The frames come from the same encoder blocks, so a span hears what lies around it. A cut is made
+in a long silence, where there is one, and else at the quietest place of the second half. There both sides can be made
+to overlap, and each then keeps the phones on its own side; measured, an overlap says more phones twice than it saves.
 """
 
 from __future__ import annotations
