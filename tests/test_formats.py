@@ -214,6 +214,16 @@ def test_what_cannot_go_somewhere_is_said(formats, out, message, tmp_path, capsy
     assert os.listdir(tmp_path) == ["there.txt"]
 
 
+def test_a_textgrid_shows_no_binary_fractions():
+    """0.1 + 0.2 and its like are written with four digits at most, and the intervals still tile the recording."""
+    phones = tuple(TimedPhone("a", 0.0415 * n + 0.0415, 0.0415 * n + 0.083) for n in range(9))
+    lines = textgrid(Hypothesis("x", phones, 0.0, extra={"duration": 0.1 + 0.3 + 0.2 + 1e-9})).splitlines()
+    numbers = [line.split()[-1] for line in lines if "xmin =" in line or "xmax =" in line]
+    assert all(len(number) <= len("0.1234") for number in numbers)
+    assert numbers[5:-1:2] == numbers[6::2]
+    assert numbers[-1] == "0.6"
+
+
 def test_one_textgrid_goes_to_standard_output_or_a_file(tmp_path, capsys):
     write_hypotheses([KIM], "textgrid")
     assert capsys.readouterr().out == textgrid(KIM)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from asr.corpus.records import Hypothesis
 from asr.errors import AsrError
 
+DIGITS = 4          # of a second, behind the point
 SHORTEST = 1e-4     # seconds: what a phone without extent is given, since Praat has no empty interval
 
 
@@ -30,10 +31,12 @@ def textgrid(hypothesis: Hypothesis) -> str:
     words = _words(hypothesis)
     ends = [end for _, end, _ in phones + words]
     duration = float(hypothesis.extra.get("duration") or max(ends, default=0.0)) or SHORTEST
+    duration = round(duration, DIGITS) or duration
     tiers = {"words": words} if words else {}
     tiers["phones"] = phones
     grid = {"xmin": 0.0, "xmax": duration, "tiers": [
-        {"class": "IntervalTier", "name": name, "xmin": 0.0, "xmax": duration, "entries": tile(entries, duration)}
+        {"class": "IntervalTier", "name": name, "xmin": 0.0, "xmax": duration,
+         "entries": _rounded(tile(entries, duration))}
         for name, entries in tiers.items()]}
     return textgrid_io.getTextgridAsStr(grid, "long_textgrid", includeBlankSpaces=False)
 
@@ -62,6 +65,12 @@ def tile(intervals: Sequence[tuple[float, float, str]], duration: float) -> list
     elif placed:
         placed[-1] = (placed[-1][0], duration, placed[-1][2])
     return placed
+
+
+def _rounded(tiles: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """The tiles at a tenth of a millisecond, so that no binary fraction shows; as they are where one would vanish."""
+    rounded = [(round(start, DIGITS), round(end, DIGITS), label) for start, end, label in tiles]
+    return rounded if all(start < end for start, end, _ in rounded) else tiles
 
 
 def _words(hypothesis: Hypothesis) -> list[tuple[float, float, str]]:
