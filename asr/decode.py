@@ -26,7 +26,7 @@ from asr.errors import AsrError
 from asr.files import Steady
 from asr.formats.record import Record, keepable, mark, write_failures
 from asr.formats.writers import write_hypotheses
-from asr.frontend.audio import stream_audio
+from asr.frontend.audio import probe, stream_audio
 from asr.frontend.fbank import FrameStream, prepare_features
 from asr.frontend.store import FeatureSource, OnTheFly
 from asr.inputs import check_ids, listings, seconds_of, sources
@@ -164,8 +164,8 @@ class Transcriber:
             tally.failures.append((utterance.id, str(error)))
             return
         if heard.broken is not None:
-            tally.failures.append((utterance.id, str(heard.broken)))
-        yield self._counted(self._joined(utterance, recording, keeper, heard.seconds), heard.seconds, tally)
+            tally.failures.append((utterance.id, f"{heard.broken}; the {heard.seconds:.1f} s before are transcribed"))
+        yield self._counted(self._joined(utterance, recording, keeper, heard), heard.seconds, tally)
 
     def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch:
         """How a long recording is searched; without a window, which is what walks on, only spans are left."""
@@ -175,14 +175,20 @@ class Transcriber:
         return SpanSearch(self.network, self.settings, loudness)
 
     def _is_long(self, source: FeatureSource, i: int) -> bool:
-        """Whether an utterance is read piece by piece. What cannot be read is found out later."""
+        """Whether an utterance is read piece by piece. What cannot be read is found out later.
+
+        So is a whole file that was cut off, if what is left of it is long: what was heard is worth having.
+        """
         if not isinstance(source, OnTheFly):
             return False
+        utterance, after = source.utterances[i], self.settings.long.after
         try:
-            self.bandwidth.notice(source.utterances[i].audio, source.rate(i))
-            return source.frames(i) * self.features.hop / 1000 > self.settings.long.after
+            self.bandwidth.notice(utterance.audio, source.rate(i))
+            return source.frames(i) * self.features.hop / 1000 > after
         except AsrError:
-            return False
+            with contextlib.suppress(AsrError):
+                return utterance.duration is None and probe(utterance.audio, torn=True).duration > after
+        return False
 
     def frames(self, utterance: Utterance, heard: Heard, stream: BinaryIO | None = None) -> Iterator[Tensor]:
         """Normalised features, piece by piece. A recording that breaks off ends here, and is noted as broken."""
@@ -266,10 +272,10 @@ class Transcriber:
         return ((frames - self.features.end_frame - 1) * self.features.hop + self.features.window) / 1000
 
     def _joined(self, utterance: Utterance, recording: Recording, keeper: Timekeeper | None,
-                seconds: float) -> Hypothesis:
+                heard: Heard) -> Hypothesis:
         """What was found in a long recording as one hypothesis."""
         hand_back()         # before the transcript of hours is written out
-        starts = None
+        starts, seconds = None, heard.seconds
         if keeper is not None:
             with contextlib.suppress(AsrError):         # phones without a place stay where the attention saw them
                 starts = keeper.finish().starts
@@ -277,9 +283,10 @@ class Transcriber:
             phones = PackedPhones(self._timed(recording.ids, recording.foci, recording.log_probs, seconds))
         else:
             smoothing, ids = self.model.config.train.label_smoothing, len(self.model.phones)
-            sure = (unsmooth(min(1.0, math.exp(value)), smoothing, ids) for value in recording.log_probs)
+            sure = (unsmooth(math.exp(min(0.0, value)), smoothing, ids) for value in recording.log_probs)
             phones = PackedPhones(tiles(self.model.phones.decode(recording.ids), starts, sure, seconds))
-        hypothesis = Hypothesis(utterance.id, phones, recording.score, recording.health(self.network.seconds))
+        signs = recording.health(self.network.seconds, broken=heard.broken is not None)
+        hypothesis = Hypothesis(utterance.id, phones, recording.score, signs)
         return with_origin(hypothesis, utterance, seconds)
 
     def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],

@@ -236,15 +236,15 @@ def test_strict(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (loose.code, done.code) == (0, 1)
     assert done.out == loose.out
     assert done.err.splitlines()[-1] == (
-        "asr: --strict: 7 hypotheses are not to be trusted, the attention went astray: 'x0', 'x1', 'x2', 'x3', 'x4' "
-        "and 2 more: listen to them; 'health' in the output tells more")
+        "asr: --strict: 7 hypotheses are not to be trusted, the attention went astray or the sound broke off: "
+        "'x0', 'x1', 'x2', 'x3', 'x4' and 2 more: listen to them; 'health' in the output tells more")
     one = [model, files[1], *bad, "--strict", "--out", tmp_path / "hyp.jsonl", "--resume"]
     for _ in range(2):                              # found; then known by the record, with nothing to do
         again = asr("decode", *one)
         assert again.code == 1
         assert again.err.splitlines()[-1] == (
-            "asr: --strict: 1 hypothesis is not to be trusted, the attention went astray: 'x1': listen to them; "
-            "'health' in the output tells more")
+            "asr: --strict: 1 hypothesis is not to be trusted, the attention went astray or the sound broke off: "
+            "'x1': listen to them; 'health' in the output tells more")
     monkeypatch.setattr("asr.decode.is_poor", lambda signs, phones: False)
     assert asr("decode", model, files[0], "--strict").code == 0
 
@@ -280,6 +280,41 @@ def test_a_pipe_that_breaks_off(model: Path, tmp_path: Path) -> None:
     assert done.code == 1
     assert "breaks off after 10.00 of 15.00 s" in done.err
     check(json.loads(done.out), 10)
+    assert json.loads(done.out)["health"]["ended"] == "cut"
+
+
+@pytest.mark.parametrize("bytes_left", [44 + 2 * 10 * RATE, 44 + 2 * 10 * RATE + 1])
+def test_a_long_file_that_was_cut_off(bytes_left: int, model: Path, tmp_path: Path) -> None:
+    """What is left of it is transcribed as the same sound would be, and it is named; a resumed call does so again."""
+    path = write(tmp_path / "x.wav", bursts(15))
+    path.write_bytes(path.read_bytes()[:bytes_left])
+    [whole] = decoded(model, write(tmp_path / "whole.wav", bursts(15)[:10 * RATE]))
+    [short] = decoded(model, write(tmp_path / "short.wav", bursts(1)))
+    signs = {name: type(sign) for name, sign in short["health"].items()}
+    out = tmp_path / "x.jsonl"
+    for _ in range(2):
+        done = asr("decode", model, path, "--out", out, "--resume")
+        assert done.code == 1
+        lack = 30 * RATE - (bytes_left - 44)
+        assert done.err.splitlines()[-1] == (
+            f"asr: x: cut off: its header promises {lack:,} bytes more than there are: get it again or take it "
+            "out; the 10.0 s before are transcribed")
+        [row] = [json.loads(line) for line in out.read_text().splitlines()]
+        assert (row["phones"], row["duration"]) == (whole["phones"], whole["duration"])
+        assert row["health"] == {**whole["health"], "ended": "cut"}
+        assert {name: type(sign) for name, sign in row["health"].items()} == signs
+
+
+def test_what_fails_as_a_whole_leaves_no_file(model: Path, tmp_path: Path) -> None:
+    """Nor does it take an earlier one away; a short file that was cut off is refused."""
+    path, out = write(tmp_path / "x.wav", bursts(1)), tmp_path / "x.txt"
+    path.write_bytes(path.read_bytes()[:-100])
+    for before in ([], ["earlier"]):
+        out.write_text("earlier") if before else None
+        assert asr("decode", model, path, "-f", "txt", "--out", out).code == 1
+        assert [file.read_text() for file in [out] if file.exists()] == before
+    assert asr("decode", model, path, "-f", "ctm", "-f", "txt", "--out", tmp_path / "both").code == 1
+    assert not list((tmp_path / "both").glob("*"))
 
 
 @pytest.mark.parametrize("road", ["spans", "stream"])

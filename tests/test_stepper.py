@@ -206,7 +206,8 @@ def test_health() -> None:
         "monotonic": 0.6667, "jumps_back": 1, "skipped": 1.5, "loops": 0, "entropy": 2.0, "ended": "eos"}
     good = {"monotonic": 1.0, "jumps_back": 0, "skipped": 0, "loops": 0, "entropy": 0.2, "ended": "eos"}
     assert not is_poor(good, 9)
-    for sign in ({"loops": 1}, {"ended": "limit"}, {"ended": "cut"}, {"monotonic": 0.8, "jumps_back": 3}, {"entropy": math.nan}):
+    for sign in ({"loops": 1}, {"ended": "limit"}, {"ended": "cut"}, {"monotonic": 0.8, "jumps_back": 3},
+                 {"entropy": math.nan}):
         assert is_poor(good | sign, 9)
     assert not is_poor(good | {"monotonic": 0.8, "jumps_back": 2}, 9)       # a short one, twice
 

@@ -55,7 +55,12 @@ class Record:
                 self.file.truncate(0)
 
     def add(self, hypothesis: Hypothesis) -> None:
-        """Keep a hypothesis; what was added outlives the process, however it ends."""
+        """Keep a hypothesis; what was added outlives the process, however it ends.
+
+        One of sound that broke off is not kept: a later call shall say again that there is no more.
+        """
+        if hypothesis.health.get("ended") == "cut":
+            return
         row = {"mark": self.marks.get(hypothesis.id), "hypothesis": asdict(replace(hypothesis, phones=()))}
         before, empty, after = json.dumps(row, ensure_ascii=False).partition('"phones": []')
         with self._writing():

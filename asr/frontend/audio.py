@@ -44,14 +44,17 @@ class AudioInfo:
     frames: int                 # samples in each channel
 
 
-def probe(path: Path) -> AudioInfo:
+def probe(path: Path, *, torn: bool = False) -> AudioInfo:
     """Look at an audio file's header.
 
+    Args:
+        torn: of a file that was cut off, tell what is left of it.
+
     Raises:
-        AsrError: the file is missing, no audio, cut off, or its header is absurd.
+        AsrError: the file is missing, no audio, its header is absurd, or it was cut off and `torn` is not set.
     """
     with _open_file(Path(path), str(path)) as source:
-        if source.damage:
+        if source.damage and not torn:
             raise AsrError(f"{path}: {source.damage}: get it again or take it out")
         frames = source.frames
         if frames is None:

@@ -21,7 +21,7 @@ def health(phones: Sequence[int] | Sequence[str], foci: Sequence[float], entropi
         foci: the focus of each step in encoder frames, the end's among them where it was reached
         entropies: of the weights of each step, nats
         seconds: of an encoder frame
-        ended: "eos" or "limit"
+        ended: "eos", "limit" of length, or "cut": the sound broke off
 
     Returns:
         `monotonic` (share of steps whose focus did not go back), `jumps_back` (steps that did), `skipped` (seconds
@@ -55,7 +55,7 @@ def is_poor(signs: dict[str, Any], phones: int) -> bool:
     """Whether a hypothesis should not be trusted as it stands. Where nothing was found, the end is the only sign."""
     wandering = signs.get("monotonic", 1.0) < 0.9 and signs.get("jumps_back", 0) > 2
     unsound = phones > 0 and not math.isfinite(signs.get("entropy", 0.0))
-    return signs.get("loops", 0) > 0 or signs.get("ended") == "limit" or wandering or unsound
+    return signs.get("loops", 0) > 0 or signs.get("ended") in ("limit", "cut") or wandering or unsound
 
 
 def complaint(poor: Sequence[str]) -> str:
@@ -64,5 +64,5 @@ def complaint(poor: Sequence[str]) -> str:
         return ""
     more = f" and {len(poor) - NAMED} more" if len(poor) > NAMED else ""
     is_flagged = "hypothesis is" if len(poor) == 1 else "hypotheses are"
-    return (f"--strict: {len(poor)} {is_flagged} not to be trusted, the attention went astray: "
+    return (f"--strict: {len(poor)} {is_flagged} not to be trusted, the attention went astray or the sound broke off: "
             f"{', '.join(map(repr, poor[:NAMED]))}{more}: listen to them; 'health' in the output tells more")

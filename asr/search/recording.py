@@ -32,9 +32,15 @@ class Recording:
         self.again += piece.again
         self.cut |= piece.ended == "limit"
 
-    def health(self, seconds: float) -> dict[str, Any]:
-        """The signs of `search.health`, and how often the focus was pushed on or a span searched again."""
-        signs = health(self.ids, self.foci, self.entropies, seconds=seconds, ended="limit" if self.cut else "eos")
+    def health(self, seconds: float, *, broken: bool = False) -> dict[str, Any]:
+        """The signs of `search.health`, and how often the focus was pushed on or a span searched again.
+
+        Args:
+            seconds: of an encoder frame
+            broken: the sound breaks off before its end
+        """
+        ended = "cut" if broken else "limit" if self.cut else "eos"
+        signs = health(self.ids, self.foci, self.entropies, seconds=seconds, ended=ended)
         return signs | {"pushed": self.pushed, "again": self.again}
 
 
