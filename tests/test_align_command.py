@@ -86,7 +86,7 @@ def test_grids_are_read_back_and_the_scorer_takes_what_is_printed(
     assert len((tmp_path / "grids" / "hypotheses.ctm").read_text().splitlines()) == 2
     (tmp_path / "hyp.jsonl").write_text(printed)
     run("score", path, tmp_path / "hyp.jsonl", "--boundaries")
-    assert "boundaries: 1 of 1 phone starts measured" in capsys.readouterr().out
+    assert "boundaries: 1 of 1 phone starts measured, those of phones recognised rightly" in capsys.readouterr().out
 
 
 def test_what_cannot_be_aligned_is_named_and_the_rest_is_done(

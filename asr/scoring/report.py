@@ -88,7 +88,8 @@ def boundaries_text(boundaries: Boundaries) -> str:
     """How exact the times are."""
     from asr.scoring.boundaries import TOLERANCES
     shares = ", ".join(f"{t} ms {boundaries.within(t):.1f} %" for t in TOLERANCES)
-    return (f"boundaries: {len(boundaries.errors):,} of {boundaries.starts:,} phone starts measured\n"
+    return (f"boundaries: {len(boundaries.errors):,} of {boundaries.starts:,} phone starts measured, "
+            "those of phones recognised rightly; starts at 0 s do not count\n"
             f"mean error {1000 * boundaries.mean:.1f} ms, median {1000 * boundaries.median:.1f} ms, "
             f"bias {1000 * boundaries.bias:+.1f} ms\n"
             f"within {shares}\n")
