@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from asr.errors import AsrError
+from asr.errors import AsrError, UsageError
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dropped = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -292,8 +292,17 @@ def parse_config(tree: Any, where: str) -> Config:
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """The config with `key=value` overrides applied."""
-    return parse_config(_override(config.model_dump(), overrides), "-o") if overrides else config
+    """The config with `key=value` overrides applied.
+
+    Raises:
+        UsageError: as `load_config`, of an override.
+    """
+    if not overrides:
+        return config
+    try:
+        return parse_config(_override(config.model_dump(), overrides), "-o")
+    except AsrError as error:
+        raise UsageError(str(error)) from None
 
 
 def _override(tree: Any, overrides: Sequence[str]) -> Any:

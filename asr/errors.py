@@ -15,6 +15,10 @@ class AsrError(Exception):
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
+class UsageError(AsrError):
+    """The command line itself is wrong, whatever the files hold: the exit code is 2."""
+
+
 class Stopped(Exception):  # noqa: N818 (like SystemExit: no error)
     """A signal asked us to stop, and what was at hand has been saved; the exit code is 128 + its number."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from asr.corpus.records import TimedPhone
-from asr.errors import AsrError
+from asr.errors import AsrError, UsageError
 from asr.formats.reading import read_transcripts
 from asr.formats.transcript import Transcript
 from asr.scoring.boundaries import Boundaries, boundaries, need_times
@@ -46,7 +46,7 @@ def score_files(reference: str, hypotheses: Sequence[str], options: Options, com
         AsrError: something cannot be read, ids or phones do not fit, or the scores cannot be compared.
     """
     if hypotheses.count("-") + (reference == "-") > 1:
-        raise AsrError("-: standard input can be read once only: give files for the others")
+        raise UsageError("-: standard input can be read once only: give files for the others")
     protocol = load_protocol(options.protocol)
     references = _by_id(reference, options.reference_kind)
     if any(transcript.protocol is not None for transcript in references.values()):

@@ -317,11 +317,11 @@ def test_configs(bench: Bench, text: str, message: str) -> None:
 
 def test_overrides(bench: Bench) -> None:
     for done in (bench.train(None, None, "-o", "trian.lr=0.1"), bench.prep(None, "-o", "trian.lr=0.1")):
-        assert done == Done(1, "", "asr: -o: unknown key 'trian': did you mean 'train'?\n")
+        assert done == Done(2, "", "asr: -o: unknown key 'trian': did you mean 'train'?\n")
     assert bench.decode(bench.manifest, "-o", "decode.baem=3") == Done(
-        1, "", "asr: -o: unknown key 'decode.baem': did you mean 'decode.beam'?\n")
+        2, "", "asr: -o: unknown key 'decode.baem': did you mean 'decode.beam'?\n")
     assert bench.decode(bench.manifest, "-o", "decode.length_bonus=3e-4") == Done(
-        1, "", "asr: -o: decode.length_bonus is the text '3e-4': YAML reads 3e-4 as text, write 0.0003\n")
+        2, "", "asr: -o: decode.length_bonus is the text '3e-4': YAML reads 3e-4 as text, write 0.0003\n")
     assert not bench.out.exists()
 
 

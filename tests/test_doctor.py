@@ -230,5 +230,5 @@ def test_the_command_exits_with_1_on_errors_only(tmp_path: Path, capsys: pytest.
                            f"{tmp_path / 'out' / 'left-out.tsv'}\n")
     with pytest.raises(SystemExit) as stop:
         main(["doctor", str(tmp_path / "good.jsonl"), "-o", "encoder.pyramit=[1]"])
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert "did you mean 'encoder.pyramid'?" in capsys.readouterr().err

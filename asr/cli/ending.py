@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import click
 
-from asr.errors import AsrError, Stopped
+from asr.errors import AsrError, Stopped, UsageError
 
 AGAIN = "nothing half-written is left; give the same command again"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -29,7 +29,7 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
             code = command.main(args=arguments, prog_name="asr", standalone_mode=False)
             sys.stdout.flush()
     except AsrError as error:
-        code = _complain(str(error))
+        code = _complain(str(error), 2 if isinstance(error, UsageError) else 1)
     except Stopped as error:
         code = _complain(str(error), error.code)
     except click.UsageError as error:

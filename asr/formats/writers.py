@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.corpus.records import Hypothesis, hypothesis_row
-from asr.errors import AsrError
+from asr.errors import AsrError, UsageError
 from asr.files import writing
 from asr.formats.ctm import ctm_lines
 from asr.formats.files import file_of_id
@@ -67,6 +67,10 @@ WRITERS: dict[str, Format] = {
 }
 
 
+class _Nothing(Exception):  # noqa: N818 (no error: it keeps `writing` from its rename)
+    """There was no hypothesis."""
+
+
 def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[str], out: Path | None = None,
                      more: Mapping[str, Format] | None = None) -> int:
     """Write hypotheses as they come, and tell how many there were.
@@ -81,6 +85,8 @@ def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[s
     Raises:
         AsrError: an unknown format, a file that cannot be written, an utterance that a format cannot hold, or more
             than one of these where a folder is needed. What was whole before stays, a part of a file does not.
+
+    Of no hypothesis at all nothing is written, and an earlier file stays: an empty one would look like a result.
     """
     names = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
     known = WRITERS | dict(more or {})
@@ -88,14 +94,16 @@ def write_hypotheses(hypotheses: Iterable[Hypothesis], formats: str | Sequence[s
         if name not in known:
             raise AsrError(f"-f {name}: no such format: choose among {', '.join(known)}")
     if len(names) > 1 and (out is None or out.is_file()):
-        raise AsrError(f"{len(names)} formats ({', '.join(names)}) need a folder: give --out FOLDER")
+        raise UsageError(f"{len(names)} formats ({', '.join(names)}) need a folder: give --out FOLDER")
     written = 0
-    with ExitStack() as stack:
+    with contextlib.suppress(_Nothing), ExitStack() as stack:
         sinks = [stack.enter_context(_sink(name, known[name], out, len(names) > 1)) for name in names]
         for hypothesis in hypotheses:
             for sink in sinks:
                 sink(hypothesis)
             written += 1
+        if not written:
+            raise _Nothing
     return written
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.corpus.phones import composed, read_fold
-from asr.errors import AsrError
+from asr.errors import AsrError, UsageError
 
 FOLDER = Path(__file__).with_name("protocols")
 KEYS = {"about", "table", "from", "to", "drop", "merge", "clamp", "splits"}
@@ -111,7 +111,7 @@ def load_protocol(name: str) -> Protocol:
     elif name.endswith((".yaml", ".yml")):
         path = Path(name)
     else:
-        raise AsrError(f"{name}: no such protocol: choose {', '.join(protocol_names())}, or give a .yaml file")
+        raise UsageError(f"{name}: no such protocol: choose {', '.join(protocol_names())}, or give a .yaml file")
     return _read(path)
 
 
