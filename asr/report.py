@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.corpus.records import Hypothesis, Utterance, hypothesis_row, read_hypotheses, read_manifest
-from asr.errors import AsrError
+from asr.errors import AsrError, UsageError
 from asr.files import writing
 from asr.formats.reading import read_transcripts
 from asr.reporting.cards import Card, Heard, make_card
@@ -59,14 +59,14 @@ def report(inputs: Sequence[str], out: Path, asked: Asked) -> list[str]:
     folders = [Path(name) for name in inputs if (Path(name) / "log.jsonl").is_file()]
     hypotheses = [name for name in inputs if Path(name) not in folders]
     if "-" in hypotheses:
-        raise AsrError("-: a report reads its hypotheses twice, and standard input can be read once: give a file")
+        raise UsageError("-: a report reads its hypotheses twice, and standard input can be read once: give a file")
     problems: list[str] = []
     model = _model(folders, asked, problems)
     reference = asked.reference or _dev_set(folders, problems)
     if not hypotheses and model is not None and reference is not None:
         hypotheses = [str(_decoded(folders[0], model, reference, asked.device))]
     if hypotheses and reference is None:
-        raise AsrError(f"{hypotheses[0]}: what was said is not known: add --ref MANIFEST")
+        raise UsageError(f"{hypotheses[0]}: what was said is not known: add --ref MANIFEST")
     result, heard, cards = None, [], []
     if hypotheses:
         result = score_files(str(reference), hypotheses, Options(protocol=asked.protocol), len(hypotheses) > 1)
@@ -78,6 +78,8 @@ def report(inputs: Sequence[str], out: Path, asked: Asked) -> list[str]:
     page = render(contents)
     with writing(out) as file:
         file.write(page)
+    if cards and model is None and not problems:
+        print("asr: the page shows no attention: --model MODEL adds it", file=sys.stderr)
     return problems
 
 
