@@ -95,7 +95,8 @@ class Blocks(NamedTuple):
         """What `cut` does, turned around: what several blocks heard of a frame is added up."""
         if self.number == 1:
             return heard
-        parts, size = heard.view(-1, self.number, self.width + 2 * self.reach), self.number * self.width + 2 * self.reach
+        parts = heard.view(-1, self.number, self.width + 2 * self.reach)
+        size = self.number * self.width + 2 * self.reach
         whole = nn.functional.fold(parts.transpose(1, 2), (1, size), (1, parts.size(2)), stride=(1, self.width))
         return whole.view(len(parts), size)[:, self.reach:size - self.reach]
 
