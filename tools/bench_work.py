@@ -5,8 +5,10 @@ Peers do the same on the same shapes. `TINY` is for the tests of the harness.
 
 from __future__ import annotations
 
+import atexit
 import json
 import random
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,10 +138,11 @@ def prep(shape: Shape, suffix: str) -> Callable[[], object]:
 
 
 def noise_files(count: int, suffix: str) -> Path:
-    """A folder with recordings of 3 s of noise, and a manifest of them, `all.jsonl`."""
+    """A folder with recordings of 3 s of noise, and a manifest of them, `all.jsonl`; it goes with the process."""
     import numpy as np
     import soundfile
     folder, noise = Path(tempfile.mkdtemp(prefix="bench-")), np.random.default_rng(1)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for number in range(count):
         soundfile.write(folder / f"{number}.{suffix}", 0.1 * noise.standard_normal(48000).clip(-5, 5), 16000)
     rows = [{"id": str(n), "audio_filepath": f"{n}.{suffix}", "duration": 3.0, "text": "a"} for n in range(count)]
