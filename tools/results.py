@@ -43,6 +43,9 @@ class Times:
     boundaries: Boundaries
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
 @dataclass(frozen=True)
 class Run:
     """One trained model, scored by each protocol."""
@@ -272,7 +275,7 @@ def measured(curves: Sequence[tuple[str, Path]], tables: Sequence[tuple[str, Pat
     lines = []
     try:
         for heading, folder in curves:
-            text = (folder / "curve.txt").read_text(encoding="utf-8").strip()
+            text = (folder / "curve.txt").read_text(encoding="utf-8").strip().replace(f"{ROOT}/", "")
             lines += ["", f"## {heading}", "", "```", text, "```"]
         for heading, path in tables:
             lines += ["", f"## {heading}", "", path.read_text(encoding="utf-8").strip()]
