@@ -100,8 +100,10 @@ def processes(device: torch.device, patience: datetime.timedelta = datetime.time
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
-                                   timeout=patience)
+    store, rank, world = next(iter(distributed.rendezvous("env://", timeout=patience)))
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")       # of the ranks: who died left addresses behind
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience, rank=rank,
+                                   world_size=world, store=distributed.PrefixStore(f"start-{again}", store))
     try:
         yield Processes(distributed.get_rank(), world, device)
     finally:
