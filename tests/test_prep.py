@@ -12,12 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from command import forked
 
 from asr import prep
 from asr.cli import main
@@ -52,20 +52,6 @@ def run(*arguments: object, expect: int = 0) -> None:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     assert stop.value.code == expect
-
-
-def forked(work: Callable[[], object]) -> int:
-    """The number of a child process that does the work and exits with 0, or with 1 if it raised."""
-    child = os.fork()
-    if not child:
-        try:
-            work()
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, f"{error!r}\n".encode())
-        finally:
-            os._exit(1)
-    return child
 
 
 @pytest.fixture(autouse=True)
