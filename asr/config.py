@@ -192,8 +192,15 @@ class Long(Section):
     road: Literal["spans", "stream"] = "spans"  # spans: cut at quiet places, searched as a batch; stream: in one go
     settle: Positive = 60                       # stream: phones after which hypotheses that differ from the best go
     span: Above0 = 20.0                         # spans: s at most …
-    overlap: NotNegative = 0.0                  # … s that two share where no silence parts them …
+    overlap: NotNegative = 1.0                  # … s on either side of a cut that both share, where no silence is …
     batch: Positive = 8                         # … and how many are searched together
+
+    @model_validator(mode="after")
+    def _advances(self) -> Long:
+        if self.overlap > self.span / 4:
+            raise ValueError(f"decode.long.overlap is {self.overlap:g} s: it must be a quarter of decode.long.span "
+                             f"({self.span:g} s) at most, or spans hardly advance")
+        return self
 
 
 class Decode(Section):
@@ -303,6 +310,20 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
         return parse_config(_override(config.model_dump(), overrides), "-o")
     except AsrError as error:
         raise UsageError(str(error)) from None
+
+
+def override_decoding(config: Config, overrides: Sequence[str]) -> Config:
+    """The config of a trained model with other settings of its use: what its weights were made for stays.
+
+    Raises:
+        UsageError: as `load_config`, of an override; or it is no key of `decode`, nor `features.channel`.
+    """
+    for override in overrides:
+        key = override.partition("=")[0]
+        if "=" in override and not key.startswith("decode.") and key != "features.channel":
+            raise UsageError(f"-o {override}: the model was trained with its own {key.partition('.')[0]!r}: only keys "
+                             "of 'decode' and features.channel can be set here")
+    return override_config(config, overrides)
 
 
 def _override(tree: Any, overrides: Sequence[str]) -> Any:

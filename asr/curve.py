@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.config import Config, override_config
+from asr.config import Config, override_decoding
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Hypothesis, Utterance, read_hypotheses, read_manifest, write_manifest
 from asr.errors import AsrError
@@ -84,7 +84,7 @@ def measure_curve(model: Path, manifest: Path, overrides: Sequence[str], options
         AsrError: the manifest has too few utterances, a recording cannot be read, or decoding fails.
     """
     header = load_header(model)
-    config = override_config(header.config, overrides)
+    config = override_decoding(header.config, overrides)
     gap_phone = _gap_phone(options.gap_phone, header.phones)
     base = read_manifest(manifest, need_phones=True)[:options.limit or None]
     protocol = load_protocol(options.protocol)

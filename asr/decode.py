@@ -402,7 +402,8 @@ def _record(model: Model, inputs: Sequence[str], settings: config.Decode, opened
             formats: Sequence[str], out: Path, resume: bool) -> Record:
     marks = {utterance.id: mark(utterance, getattr(source, "fingerprint", ""))
              for source in opened for utterance in source.utterances}
-    return Record(out, [model.header.sha256, settings.model_dump(), list(inputs)], marks, formats, resume=resume)
+    key = [model.header.sha256, settings.model_dump(), model.config.features.channel, list(inputs)]
+    return Record(out, key, marks, formats, resume=resume)
 
 
 def _tell(tally: Tally, opened: Sequence[FeatureSource], record: Record | None, out: Path | None) -> None:

@@ -32,15 +32,22 @@ def sources(inputs: Sequence[str], features: config.Features) -> Iterator[Featur
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO)
             if not found:
                 raise AsrError(f"{path}: no audio in this folder ({' '.join(sorted(AUDIO))})")
-            yield OnTheFly([Utterance(str(file.relative_to(path).with_suffix("")), file) for file in found], features)
+            yield OnTheFly([Utterance(id, file) for id, file in zip(_ids(found, path), found, strict=True)], features)
         elif path.suffix.lower() in MANIFESTS:
             yield OnTheFly(read_manifest(path), features)
         else:
             files.append(path)
     if files:
         stems = Counter(file.stem for file in files)
-        yield OnTheFly([Utterance(file.stem if stems[file.stem] == 1 else str(file.with_suffix("")), file)
-                        for file in files], features)
+        ids = (id if stems[file.stem] > 1 else file.stem for id, file in zip(_ids(files, Path()), files, strict=True))
+        yield OnTheFly([Utterance(id, file) for id, file in zip(ids, files, strict=True)], features)
+
+
+def _ids(files: Sequence[Path], folder: Path) -> list[str]:
+    """Their paths, from the folder on where they lie in it; without the ending, where no two then are the same."""
+    paths = [file.relative_to(folder) if file.is_relative_to(folder) else file for file in files]
+    bare = Counter(path.with_suffix("") for path in paths)
+    return [str(path.with_suffix("") if bare[path.with_suffix("")] == 1 else path) for path in paths]
 
 
 def listings(inputs: Sequence[str]) -> list[Path]:

@@ -93,13 +93,12 @@ def _run(job: dict[str, Any]) -> Measured:
     """The work of the process: load, warm up, take the base, decode."""
     import torch
 
-    from asr.config import override_config
     from asr.decode import decode
     from asr.model.file import load_model
     from asr.search.recognise import recognise
     from asr.training.distributed import pick_device
-    model, device = load_model(Path(job["model"])), pick_device(job["device"])
-    settings, network = override_config(model.config, job["overrides"]).decode, model.network.to(device)
+    model, device = load_model(Path(job["model"])).told(job["overrides"]), pick_device(job["device"])
+    settings, network = model.config.decode, model.network.to(device)
     noise = torch.randn(1, round(WARM_UP * 1000 / model.config.features.hop), len(model.normaliser.mean), device=device)
     recognise(network, noise, torch.tensor([noise.size(1)], device=device), settings)
     forget_peak()

@@ -6,6 +6,7 @@ fails, whose data they were. It goes into the model file's provenance, and `asr 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,7 +16,7 @@ from asr.errors import AsrError
 from asr.model.file import load_model, save_model
 
 
-def pack(model: Path, out: Path, *, half: bool = False, card: Path | None = None) -> int:
+def pack(model: Path, out: Path, *, half: bool = False, card: Path | None = None, overrides: Sequence[str] = ()) -> int:
     """Write a copy of a model; gives its size in bytes.
 
     Folders of this machine stay behind: of the files and stores that the provenance names, the last two names are
@@ -24,11 +25,13 @@ def pack(model: Path, out: Path, *, half: bool = False, card: Path | None = None
     Args:
         half: weights as float16; `load_model` makes float32 of them again.
         card: a YAML file for the provenance's `card`; None: the model's own, if it has one.
+        overrides: keys of `decode`, as `decode.beam=4`: how the copy is to be used if nobody says otherwise.
 
     Raises:
+        UsageError: an override is none, or is of what the weights were made for.
         AsrError: the model or the card cannot be read, a weight is too large for float16, or `out` cannot be written.
     """
-    loaded = load_model(model)
+    loaded = load_model(model).told(overrides)
     if half:
         for name, tensor in loaded.network.state_dict().items():
             if not tensor.half().isfinite().all():

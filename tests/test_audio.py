@@ -84,6 +84,18 @@ def test_stereo_is_mixed_or_one_channel_chosen(tmp_path: Path) -> None:
         read_audio(tmp_path / "x.wav", rate=RATE, channel=2)
 
 
+def test_channels_that_cancel_each_other_out(tmp_path: Path) -> None:
+    """One wire the wrong way round: the mean of both is nothing, or next to it, and no speech."""
+    left = noise(3 * RATE)
+    for rest in (0.0, 0.01):
+        soundfile.write(tmp_path / "x.wav", np.stack([left, rest * noise(3 * RATE, seed=1) - left], axis=1), RATE)
+        with pytest.raises(AsrError, match=r"x\.wav: its channels cancel each other out when they are mixed: choose"):
+            read_audio(tmp_path / "x.wav", rate=RATE)
+        assert len(read_audio(tmp_path / "x.wav", rate=RATE, channel=1)) == 3 * RATE
+    soundfile.write(tmp_path / "x.wav", np.zeros((RATE, 2)), RATE)
+    assert not read_audio(tmp_path / "x.wav", rate=RATE).any()
+
+
 @pytest.mark.parametrize("name", ["x.wav", "x.flac"])
 def test_stretches_tile_the_recording(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -199,7 +211,7 @@ BAD = {
     "empty.wav": (b"", "empty.wav: is empty (0 bytes): get it again or take it out"),
     "nothing.wav": (wav(np.zeros(0)), "nothing.wav: holds no samples: record it again or take it out"),
     "text.wav": (b"This is no audio at all, whatever its name.",
-                 "text.wav: no audio, or damaged: Format not recognised"),
+                 "text.wav: no audio, or damaged: Format not recognised: give WAV, FLAC, OGG, MP3 or SPHERE"),
     "head.wav": (wav(noise(100))[:30], "head.wav: ends within its header: it was cut off"),
     "cut.wav": (wav(noise(1000))[:1044],
                 "cut.wav: cut off: its header promises 1,000 bytes more than there are: get it again or take it out"),
@@ -251,7 +263,8 @@ def test_a_folder_is_no_audio(tmp_path: Path) -> None:
 
 def test_nothing_through_a_pipe() -> None:
     assert heard(Pipe(b""))[1] == "standard input: is empty: no audio came"
-    assert heard(Pipe(b"hello, world: no audio"))[1] == "standard input: no audio, or damaged: Format not recognised"
+    assert heard(Pipe(b"hello, world: no audio"))[1] == "standard input: no audio, or damaged: Format " \
+        "not recognised: give WAV, FLAC, OGG, MP3 or SPHERE"
 
 
 @given(st.data())

@@ -87,7 +87,7 @@ AUDIO = {
     "silent": "is silent, every sample is 0: record it again or take it out",
     "nan": "at 0.00 s: 1 sample is NaN or infinite: get it again or take it out",
     "slow": "its sample rate is 4000 Hz: it must be 8000 to 768000 Hz: get a better copy or take it out",
-    "text": "no audio, or damaged: Format not recognised",
+    "text": "no audio, or damaged: Format not recognised: give WAV, FLAC, OGG, MP3 or SPHERE",
     "short": "lasts 10.0 ms, less than one window of 25 ms: take it out",
 }
 
@@ -169,7 +169,7 @@ def test_decode_names_the_audio(bench: Bench, kind: str) -> None:
 
 @pytest.mark.parametrize(("sound", "message"), [
     (b"", "stdin: is empty: no audio came"),
-    (b"no audio, only text", "stdin: no audio, or damaged: Format not recognised"),
+    (b"no audio, only text", "stdin: no audio, or damaged: Format not recognised: give WAV, FLAC, OGG, MP3 or SPHERE"),
     ("silent", "stdin: is silent, every sample is the same: record it again or take it out"),
     ("slow", f"stdin: {AUDIO['slow']}"),
     ("nan", f"stdin: {AUDIO['nan']}")])
@@ -233,7 +233,7 @@ def test_unknown_phones_and_empty_transcripts(bench: Bench) -> None:
 
 
 def test_one_id_for_two_recordings(bench: Bench) -> None:
-    """In two manifests, or as two formats in one folder."""
+    """In two manifests; two formats of one recording in a folder keep their endings instead."""
     again = bench.rows({**GOOD, "id": "u-3"}, name="again.jsonl")
     assert bench.decode(bench.manifest, again, "--out", bench.out) == Done(
         1, "", f"asr: {bench.folder}/u-0.wav: its id 'u-3' is that of {bench.folder}/u-3.wav: rename one, or decode "
@@ -242,9 +242,13 @@ def test_one_id_for_two_recordings(bench: Bench) -> None:
     sounds.mkdir()
     for name in ("x.wav", "x.flac"):
         soundfile.write(sounds / name, NOISE, 16000)
-    assert bench.decode(sounds) == Done(
-        1, "", f"asr: {sounds}/x.wav: its id 'x' is that of {sounds}/x.flac: rename one, or decode them apart\n")
+    soundfile.write(sounds / "y.wav", NOISE, 16000)
     assert not bench.out.exists()
+    for given in ([sounds], sorted(sounds.iterdir())):
+        rows = [json.loads(line) for line in bench.decode(*given).out.splitlines()]
+        names = [str(Path(row["id"]).relative_to(sounds)) if Path(row["id"]).is_absolute() else row["id"]
+                 for row in rows]
+        assert names == ["x.flac", "x.wav", "y"]
 
 
 @pytest.mark.parametrize("command", ["prep", "decode", "train"])

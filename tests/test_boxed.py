@@ -131,6 +131,10 @@ def test_what_goes_along(model: Path, tmp_path: Path) -> None:
     assert header.provenance == {"train": "words/train", "dev": "exp/dev", "dev_per": 12.5, "card": {
         "language": "English", "PER": ["words test: 24.5 % (plain)", "TIMIT: 36 %"], "hours": 2.5}}
     assert header.version == own_version()
+    changed = asr("export", "model", model, tmp_path / "c.asr", "-o", "decode.beam=3", "-o", "features.channel=1")
+    assert changed.code == 0
+    config = load_header(tmp_path / "c.asr").config
+    assert (config.decode.beam, config.features.channel) == (3, 1)
     pack(tmp_path / "a.asr", tmp_path / "b.asr", half=True)
     assert (tmp_path / "b.asr").read_bytes() == (tmp_path / "a.asr").read_bytes()     # nothing is lost a second time
 

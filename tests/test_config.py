@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.config import Config, dump_config, known_keys, load_config, override_config, parse_config
-from asr.errors import AsrError
+from asr.config import Config, dump_config, known_keys, load_config, override_config, override_decoding, parse_config
+from asr.errors import AsrError, UsageError
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -101,6 +101,27 @@ def test_overrides_that_are_wrong(override: str, message: str) -> None:
     with pytest.raises(AsrError) as error:
         override_config(Config(), [override])
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("features.mels=80", "-o features.mels=80: the model was trained with its own 'features': only keys of 'decode' and "
+                         "features.channel can be set here"),
+    ("train.lr=1", "-o train.lr=1: the model was trained with its own 'train': only keys of 'decode' and "
+                   "features.channel can be set here"),
+    ("beam=4", "-o beam=4: the model was trained with its own 'beam': only keys of 'decode' and features.channel can "
+               "be set here"),
+    ("decode.beam", "-o decode.beam: expected key=value, like -o decode.beam=4"),
+    ("decode.long.overlap=6", "-o: decode.long.overlap is 6 s: it must be a quarter of decode.long.span (20 s) at most, "
+                              "or spans hardly advance")])
+def test_what_a_trained_model_cannot_be_told(override: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        override_decoding(Config(), [override])
+    assert str(error.value) == message
+
+
+def test_what_a_trained_model_can_be_told() -> None:
+    config = override_decoding(Config(), ["decode.beam=7", "features.channel=1", "decode.long.span=40"])
+    assert (config.decode.beam, config.features.channel, config.decode.long.span) == (7, 1, 40.0)
 
 
 def test_overrides(tmp_path: Path) -> None:

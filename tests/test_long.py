@@ -237,14 +237,14 @@ def test_strict(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert done.out == loose.out
     assert done.err.splitlines()[-1] == (
         "asr: --strict: 7 hypotheses are not to be trusted, the attention went astray or the sound broke off: "
-        "'x0', 'x1', 'x2', 'x3', 'x4' and 2 more: listen to them; 'health' in the output tells more")
+        "'x0', 'x1', 'x2', 'x3', 'x4' and 2 more: listen to them; 'health' in the output tells where")
     one = [model, files[1], *bad, "--strict", "--out", tmp_path / "hyp.jsonl", "--resume"]
     for _ in range(2):                              # found; then known by the record, with nothing to do
         again = asr("decode", *one)
         assert again.code == 1
         assert again.err.splitlines()[-1] == (
             "asr: --strict: 1 hypothesis is not to be trusted, the attention went astray or the sound broke off: "
-            "'x1': listen to them; 'health' in the output tells more")
+            "'x1': listen to them; 'health' in the output tells where")
     monkeypatch.setattr("asr.decode.is_poor", lambda signs, phones: False)
     assert asr("decode", model, files[0], "--strict").code == 0
 
@@ -271,6 +271,20 @@ def test_a_cut_is_made_where_it_is_quiet() -> None:
     spans = [*cutter.push(torch.cat([loudness.quiet(150), loudness.quiet(50)])), *cutter.finish()]
     assert [(span.start, span.end) for span in spans] == [(0, spans[1].start), (spans[0].end, 200)]
     assert 143 <= spans[0].end <= 155
+
+
+def test_one_channel_of_two(model: Path, tmp_path: Path) -> None:
+    """Short and long, what is told at decode time counts; a record of the other channel is not taken for this one."""
+    for seconds in (2, 15):
+        left, right = bursts(seconds), bursts(seconds, seed=1)
+        alone = decoded(model, write(tmp_path / "right.wav", right))[0]["phones"]
+        both = write(tmp_path / f"both{seconds}.wav", np.stack([left, right], axis=1))
+        out = tmp_path / f"{seconds}.jsonl"
+        heard = []
+        for channel in (0, 1):
+            assert asr("decode", model, both, "-o", f"features.channel={channel}", "--out", out, "--resume").code == 0
+            heard.append(json.loads(out.read_text())["phones"])
+        assert heard[1] == alone != heard[0]
 
 
 def test_a_pipe_that_breaks_off(model: Path, tmp_path: Path) -> None:

@@ -230,12 +230,18 @@ def test_the_page_needs_nothing_beside_it_and_escapes_what_it_shows(asr, tmp_pat
     ("score ref.jsonl good.trn --boundaries", "good.trn: 2 of 3 utterances have no times, 'a-1' for one: "
      "--boundaries needs 'phone_times' in a manifest, TextGrids, .PHN or ctm files, or what `asr decode -f "
      "jsonl` writes"),
+    ("score ref.jsonl sub.srt", "sub.srt: subtitles do not tell which utterance is which: give what `asr decode` "
+                                "writes as jsonl, trn, ctm, TextGrid or text"),
+    ("score ref.jsonl sub.txt", "sub.txt: subtitles do not tell which utterance is which: give what `asr decode` "
+                                "writes as jsonl, trn, ctm, TextGrid or text"),
     ("score good.trn part.trn --hyp-format ctm", "part.trn:1: expected 'recording channel start duration phone "
      "[confidence]', not 'sil (a-1)'"),
 ])
 def test_what_is_wrong_is_one_line_and_exit_1(asr, tmp_path, line, error):
     for name, text in (("part", "sil (a-1)\nx (b)\n"), ("phn", "h# (a-1)"), ("odd", "AXR (a-1)")):
         (tmp_path / f"{name}.trn").write_text(text)
+    (tmp_path / "sub.srt").write_text("")
+    (tmp_path / "sub.txt").write_text("1\n00:00:00,000 --> 00:00:01,000\nsil a\n")
     assert asr(line) == (1, "", f"asr: {error}\n")
 
 

@@ -194,8 +194,8 @@ def test_a_hypothesis_with_its_n_best() -> None:
         "id": "x", "text": "b a", "score": -1.25,
         "phones": [{"phone": "b", "start": 0.0, "end": 0.25, "confidence": 0.7788},
                    {"phone": "a", "start": 0.25, "end": 1.0, "confidence": 0.6065}],
-        "health": {"monotonic": 1.0, "jumps_back": 0, "skipped": 0, "loops": 0, "entropy": 0.25, "ended": "eos",
-                   "pushed": 0, "again": 0},
+        "health": {"monotonic": 1.0, "jumps_back": 0, "skipped": 0, "loops": 0, "astray": [],
+                   "entropy": 0.25, "ended": "eos", "pushed": 0, "again": 0},
         "nbest": [{"text": "b a", "score": -1.25}, {"text": "a", "score": -3.5}]}
     nothing = hypothesis_of("x", [], PhoneSet(["a"]), seconds=0.1, duration=1.0)
     assert json.loads(json.dumps(hypothesis_row(nothing)))["health"] == {"ended": "limit"}
@@ -203,11 +203,12 @@ def test_a_hypothesis_with_its_n_best() -> None:
 
 def test_health() -> None:
     assert health([1, 2, 3], [0, 30, 20, 60], [1.0, 2.0, 3.0, 2.0], seconds=0.05, ended="eos") == {
-        "monotonic": 0.6667, "jumps_back": 1, "skipped": 1.5, "loops": 0, "entropy": 2.0, "ended": "eos"}
+        "monotonic": 0.6667, "jumps_back": 1, "skipped": 1.5, "loops": 0, "astray": [], "entropy": 2.0,
+        "ended": "eos"}
     good = {"monotonic": 1.0, "jumps_back": 0, "skipped": 0, "loops": 0, "entropy": 0.2, "ended": "eos"}
     assert not is_poor(good, 9)
-    for sign in ({"loops": 1}, {"ended": "limit"}, {"ended": "cut"}, {"monotonic": 0.8, "jumps_back": 3},
-                 {"entropy": math.nan}):
+    for sign in ({"loops": 1}, {"astray": [[1.0, 2.0]]}, {"ended": "limit"}, {"ended": "cut"},
+                 {"monotonic": 0.8, "jumps_back": 3}, {"entropy": math.nan}):
         assert is_poor(good | sign, 9)
     assert not is_poor(good | {"monotonic": 0.8, "jumps_back": 2}, 9)       # a short one, twice
 
@@ -216,7 +217,25 @@ def test_health() -> None:
     ("", 0), ("aaa", 0), ("aaaa", 1), ("aaaaaaaaa", 1), ("abababab", 1), ("abababa", 0), ("xabcabcabcabcy", 1),
     ("aaaabbbb", 2), ("abcdefghijkl" * 4, 1), ("abcdefghijklm" * 4, 0), ("aabbaabbaabbaabb", 1)])
 def test_loops(phones: str, count: int) -> None:
-    assert loops(phones) == count
+    places = list(loops(phones))
+    assert len(places) == count
+    for first, last in places:
+        assert any(phones[first:last - period] == phones[first + period:last] for period in range(1, 13))
+
+
+def test_where_it_went_astray() -> None:
+    """An hour of good steps, with a loop at its tenth minute and a minute of wandering at its end."""
+    phones = [number % 37 for number in range(36000)]
+    phones[6000:6010] = [1, 2] * 5
+    foci = [float(u) for u in range(36000)]
+    assert health(phones[:6000], foci[:6000], [0.0], seconds=0.1, ended="eos")["astray"] == []
+    foci[35500:] = [35500 + (-1) ** u for u in range(500)]
+    signs = health(phones, foci, [0.0], seconds=0.1, ended="eos")
+    assert (signs["loops"], is_poor(signs, 36000)) == (1, True)
+    assert signs["monotonic"] > 0.99, "over the whole hour it does not show"
+    [loop, [start, end]] = signs["astray"]
+    assert loop == [600.0, 600.9]
+    assert 3480 <= start <= 3550 <= end <= 3550.2
 
 
 def test_a_state_is_replaced_never_changed(tiny_network: Make, tiny_config: Configure) -> None:

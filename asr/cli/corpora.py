@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from asr.cli.options import FILE, echo_lines
+from asr.cli.options import FILE, OVERRIDE, echo_lines
 
 
 @click.group("import")
@@ -117,7 +117,8 @@ def export_nemo_command(manifest: Path) -> None:
 @click.option("--half", is_flag=True, help="Weights as float16: half the size; they are float32 again when loaded.")
 @click.option("--card", type=FILE, metavar="FILE",
               help="What `asr info` is to say of it: a YAML file of names and texts, numbers or lists.")
-def export_model_command(model: Path, out: Path, half: bool, card: Path | None) -> None:
+@OVERRIDE
+def export_model_command(model: Path, out: Path, half: bool, card: Path | None, overrides: tuple[str, ...]) -> None:
     """Write a copy of a model to give away; of the folders that it names, only the ends go along.
 
     \b
@@ -125,7 +126,7 @@ def export_model_command(model: Path, out: Path, half: bool, card: Path | None) 
       asr export model exp/run/model.asr english.asr --half --card card.yaml
     """
     from asr.pack import pack
-    size = pack(model, out, half=half, card=card)
+    size = pack(model, out, half=half, card=card, overrides=overrides)
     click.echo(f"{out}: {size / 1e6:.1f} MB", err=True)
 
 

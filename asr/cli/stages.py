@@ -88,15 +88,13 @@ def decode_command(context: click.Context, arguments: tuple[str, ...], formats: 
       asr decode exp/run/model.asr test.jsonl | asr score test.jsonl -
     """
     from asr import decode as stage
-    from asr.config import override_config
     from asr.model.file import load_model
     from asr.search.health import complaint
     if resume and out is None:
         raise click.UsageError("--resume needs --out: what was done is known by the record beside it")
     model, inputs = model_and_inputs(arguments, "INPUT")
-    loaded = load_model(model)
-    settings = override_config(loaded.config, overrides).decode
-    tally = stage.decode(loaded, inputs, settings, formats=formats, out=out, device=device, resume=resume)
+    loaded = load_model(model).told(overrides)
+    tally = stage.decode(loaded, inputs, loaded.config.decode, formats=formats, out=out, device=device, resume=resume)
     if strict and tally.poor:
         click.echo(f"asr: {complaint(tally.poor)}", err=True)
     context.exit(1 if tally.failures or (strict and tally.poor) else 0)
@@ -124,10 +122,8 @@ def align_command(context: click.Context, arguments: tuple[str, ...], method: st
       asr align m.asr test.jsonl | asr score test.jsonl - --boundaries
     """
     from asr import align as stage
-    from asr.config import override_config
     from asr.model.file import load_model
     model, manifests = model_and_inputs(arguments, "MANIFEST")
-    loaded = load_model(model)
-    settings = override_config(loaded.config, [*overrides, f"decode.times={method}"]).decode
-    tally = stage.align(loaded, manifests, settings, formats=formats, out=out, device=device)
+    loaded = load_model(model).told([*overrides, f"decode.times={method}"])
+    tally = stage.align(loaded, manifests, loaded.config.decode, formats=formats, out=out, device=device)
     context.exit(1 if tally.failures else 0)

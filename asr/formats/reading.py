@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from asr.formats.writers import WRITERS
 
 KINDS = ("manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn", "score")
 DECODED = tuple(form.file for form in WRITERS.values() if form.file.startswith("hypotheses."))     # in a folder
+SUBTITLE = re.compile(r"^\d+:\d\d:\d\d,\d+ --> ", re.MULTILINE)
 LINES: dict[str, Callable[[str, str], list[Transcript]]] = {"trn": read_trn, "ctm": read_ctm, "text": read_text}
 
 
@@ -60,6 +62,9 @@ def kind_of(source: str, text: str) -> str:
     ending = Path(source).suffix.lower().lstrip(".")
     if ending in ("trn", "ctm", "textgrid", "phn"):
         return ending
+    if ending == "srt" or SUBTITLE.search(text):
+        raise AsrError(f"{'standard input' if source == '-' else source}: subtitles do not tell which utterance is "
+                       "which: give what `asr decode` writes as jsonl, trn, ctm, TextGrid or text")
     first = next((line.strip() for line in text.split("\n") if line.strip()), "")
     if first == "{":
         return "score"

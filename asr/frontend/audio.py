@@ -29,6 +29,8 @@ MOST_CHANNELS = 64
 SLACK = 0.05                    # s by which a manifest's times, being rounded, and an MP3's header may overshoot
 BLOCK = 1 << 19                 # frames read at a time, so that a header cannot make us reserve more than there is
 ENDLESS = 1 << 62               # libsndfile's count for a stream of unknown length is near the largest integer
+CANCELLED = 1e-3                # of the channels' energy: with less, their mean has lost what they held
+EVIDENCE = 0.025                # s, for a few samples may well be opposites by chance
 LOUDEST = 1e10                  # a sample beyond it is no sound; its square would overflow in the features
 
 Channel = Literal["mix"] | int
@@ -325,7 +327,8 @@ def _decoding(name: str) -> Iterator[None]:
         yield
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".") or "its samples cannot be decoded"
-        raise AsrError(f"{name}: no audio, or damaged: {reason}") from error
+        advice = ": give WAV, FLAC, OGG, MP3 or SPHERE" if "not recognised" in reason else ""
+        raise AsrError(f"{name}: no audio, or damaged: {reason}{advice}") from error
 
 
 def _stretch(source: _Source, offset: float, duration: float | None, name: str) -> tuple[int, int | None]:
@@ -355,13 +358,20 @@ def _blocks(source: _Source, first: int, count: int | None, size: int, channel: 
         raise AsrError(f"{name}: has {source.channels} channel{'s' * (source.channels > 1)}: there is no channel "
                        f"{channel} (they count from 0): set features.channel")
     source.skip(first)
-    heard = 0
+    heard, before, behind = 0, 0.0, 0.0         # the energy of the channels, and of their mean
     while count is None or heard < count:
         block = source.read(size if count is None else min(size, count - heard))
         if not len(block):
             break
-        yield _one_channel(block, channel, f"{name}: at {(first + heard) / source.rate:.2f} s")
+        mono = _one_channel(block, channel, f"{name}: at {(first + heard) / source.rate:.2f} s")
+        yield mono
         heard += len(block)
+        if block.shape[1] > 1:
+            before += float(np.vdot(block, block)) / block.shape[1]
+            behind += float(np.dot(mono, mono))
+    if channel == "mix" and heard > EVIDENCE * source.rate and behind < CANCELLED * before:
+        raise AsrError(f"{name}: its channels cancel each other out when they are mixed: choose one, by "
+                       "features.channel=0")
     if count is not None and heard < count - source.slack:
         raise AsrError(f"{name}: breaks off after {(first + heard) / source.rate:.2f} of "
                        f"{(first + count) / source.rate:.2f} s: it was cut off or is damaged")

@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.config import Config, parse_config, without_unknown
+from asr.config import Config, override_decoding, parse_config, without_unknown
 from asr.corpus.phones import PhoneSet
 from asr.errors import AsrError
 from asr.files import writing
@@ -67,6 +67,14 @@ class Model:
     def config(self) -> Config:
         """The config that the model was trained with."""
         return self.header.config
+
+    def told(self, overrides: Sequence[str]) -> Model:
+        """The same model with other settings of `decode`, or another `features.channel`.
+
+        Raises:
+            UsageError: as `config.override_decoding`.
+        """
+        return replace(self, header=replace(self.header, config=override_decoding(self.config, overrides)))
 
     @property
     def phones(self) -> PhoneSet:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 SKIP = 1.0          # s: a step of the focus further than this skips speech or a pause
 NAMED = 5           # hypotheses that a complaint names
 LOOP = 4            # repetitions of the same phones in a row that count as a loop
+STRETCH = 60.0      # s that are judged by themselves, so that one bad minute does not hide in an hour, nor taint it
 
 
 def health(phones: Sequence[int] | Sequence[str], foci: Sequence[float], entropies: Sequence[float], *,
@@ -26,36 +27,69 @@ def health(phones: Sequence[int] | Sequence[str], foci: Sequence[float], entropi
     Returns:
         `monotonic` (share of steps whose focus did not go back), `jumps_back` (steps that did), `skipped` (seconds
         passed over in steps of more than a second), `loops` (phone sequences said four times in a row or more),
-        `entropy` (mean, nats), `ended`.
+        `astray` ([start, end] in seconds of each loop, and of each minute in which the focus wandered), `entropy`
+        (mean, nats), `ended`.
     """
     jumps = [b - a for a, b in itertools.pairwise(foci)]
     back = sum(jump < 0 for jump in jumps)
     skipped = sum(jump * seconds - SKIP for jump in jumps if jump * seconds > SKIP)
+    looped = list(loops(phones))
+    bad = [(foci[first] * seconds, foci[last - 1] * seconds) for first, last in looped]
     return {"monotonic": round(1 - back / max(1, len(jumps)), 4), "jumps_back": back, "skipped": round(skipped, 2),
-            "loops": loops(phones), "entropy": round(sum(entropies) / max(1, len(entropies)), 3), "ended": ended}
+            "loops": len(looped), "astray": _merged([*bad, *_wandering(foci, seconds)]),
+            "entropy": round(sum(entropies) / max(1, len(entropies)), 3), "ended": ended}
 
 
-def loops(phones: Sequence[int] | Sequence[str], longest: int = 12) -> int:
-    """How many stretches repeat one to `longest` phones at least four times in a row."""
-    found, start = 0, 0
+def loops(phones: Sequence[int] | Sequence[str], longest: int = 12) -> Iterator[tuple[int, int]]:
+    """The stretches [first, last) that repeat one to `longest` phones at least four times in a row."""
+    start = 0
     while start < len(phones):
         for period in range(1, longest + 1):
             run = 0
             while start + period + run < len(phones) and phones[start + run] == phones[start + period + run]:
                 run += 1
             if run >= period * (LOOP - 1):
-                found, start = found + 1, start + period + run
+                yield start, start + period + run
+                start += period + run
                 break
         else:
             start += 1
-    return found
+
+
+def _wandering(foci: Sequence[float], seconds: float) -> Iterator[tuple[float, float]]:
+    """Stretches of about a minute, in seconds, in which one step in ten goes back."""
+    first = 0
+    for u in range(1, len(foci) + 1):
+        if u == len(foci) or (foci[u] - foci[first]) * seconds >= STRETCH:
+            back = sum(b < a for a, b in itertools.pairwise(foci[first:u]))
+            if wanders(1 - back / max(1, u - first - 1), back):
+                inside = foci[first:u]
+                yield min(inside) * seconds, max(inside) * seconds
+            first = u
+
+
+def _merged(stretches: Iterable[tuple[float, float]]) -> list[list[float]]:
+    """In order, those that overlap as one; rounded to hundredths."""
+    merged: list[list[float]] = []
+    for start, end in sorted(stretches):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], round(end, 2))
+        else:
+            merged.append([round(start, 2), round(end, 2)])
+    return merged
+
+
+def wanders(monotonic: float, jumps_back: int) -> bool:
+    """Whether the focus goes back too often to have followed the speech."""
+    return monotonic < 0.9 and jumps_back > 2
 
 
 def is_poor(signs: dict[str, Any], phones: int) -> bool:
     """Whether a hypothesis should not be trusted as it stands. Where nothing was found, the end is the only sign."""
-    wandering = signs.get("monotonic", 1.0) < 0.9 and signs.get("jumps_back", 0) > 2
     unsound = phones > 0 and not math.isfinite(signs.get("entropy", 0.0))
-    return signs.get("loops", 0) > 0 or signs.get("ended") in ("limit", "cut") or wandering or unsound
+    astray = bool(signs.get("astray")) or signs.get("loops", 0) > 0 \
+        or wanders(signs.get("monotonic", 1.0), signs.get("jumps_back", 0))
+    return astray or signs.get("ended") in ("limit", "cut") or unsound
 
 
 def complaint(poor: Sequence[str]) -> str:
@@ -65,4 +99,4 @@ def complaint(poor: Sequence[str]) -> str:
     more = f" and {len(poor) - NAMED} more" if len(poor) > NAMED else ""
     is_flagged = "hypothesis is" if len(poor) == 1 else "hypotheses are"
     return (f"--strict: {len(poor)} {is_flagged} not to be trusted, the attention went astray or the sound broke off: "
-            f"{', '.join(map(repr, poor[:NAMED]))}{more}: listen to them; 'health' in the output tells more")
+            f"{', '.join(map(repr, poor[:NAMED]))}{more}: listen to them; 'health' in the output tells where")

@@ -2,15 +2,14 @@
 
 Walking through an hour phone by phone keeps the processor on one small step after another; eight spans at a time cost
 little more than one. The frames come from the same encoder blocks, so a span hears what lies around it. A cut is made
-in a long silence, where there is one, and else at the quietest place of the second half. There both sides can be made
-to overlap, and each then keeps the phones on its own side; measured, an overlap says more phones twice than it saves.
+in a long silence, where there is one, and else at the quietest place of the second half. There both sides overlap, and
+are stitched on a phone that both have heard (seams.py).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,23 +20,23 @@ from asr.model.recognizer import BLANK, Recognizer
 from asr.search.longform import Settled
 from asr.search.recognise import search_memory
 from asr.search.recording import hand_back
+from asr.search.seams import seam
 from asr.search.stepper import SPOKEN
 
 PAUSE = 5.0         # s of silence that part two spans; where shorter ones did, each span's edge said a phone too many
 PAD = 0.3           # s of a silence that a span keeps at either end
 SMOOTH = 0.06       # s on each side over which quietness is averaged
+SAME = 0.12         # s: a phone that two spans hear no further apart is one
 LIFT = 4.0          # added to a level in standard deviations of the training data, so that few lie below 0
 LEAST, MOST = 0.2, 10.0     # never so sure of the blank that it would count as silence; and what `quietest` tells apart
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch to search, in encoder frames of the recording; of its phones those in [keep_from, keep_to) count."""
+    """A stretch to search, in encoder frames of the recording."""
 
     start: int
     end: int
-    keep_from: float
-    keep_to: float
 
 
 @dataclass
@@ -45,13 +44,12 @@ class Cutter:
     """Cuts a growing recording into spans. Lengths in encoder frames."""
 
     longest: int
-    overlap: int
+    overlap: int            # on each side of a cut
     pause: int              # silence that parts two spans
     pad: int
     smooth: int
     quiet: Tensor = field(default_factory=lambda: torch.zeros(0))       # log probability of the blank, from `begin` on
     begin: int = 0          # frame of quiet[0]; what lies before has been given out
-    carried: float = -math.inf      # phones before this belong to the span before
 
     def push(self, quiet: Tensor) -> Iterator[Span]:
         """More frames: (n,) log probabilities of the blank → the spans that are settled by them."""
@@ -73,17 +71,14 @@ class Cutter:
         first = max(0, int(where[0]) - self.pad)
         pause = self._pause(where, len(self.quiet), complete)
         if pause is not None:
-            yield Span(self.begin + first, self.begin + min(pause + self.pad, len(self.quiet)), self.carried, math.inf)
+            yield Span(self.begin + first, self.begin + min(pause + self.pad, len(self.quiet)))
             self._advance(pause)
-            self.carried = -math.inf
         elif complete and len(self.quiet) - first <= self.longest:
-            yield Span(self.begin + first, self.begin + len(self.quiet), self.carried, math.inf)
+            yield Span(self.begin + first, self.begin + len(self.quiet))
             self._advance(len(self.quiet))
         else:
             cut = self._quietest(first + self.longest // 2, min(first + self.longest, len(self.quiet)))
-            end = min(cut + self.overlap, len(self.quiet))
-            yield Span(self.begin + first, self.begin + end, self.carried, self.begin + cut)
-            self.carried = float(self.begin + cut)
+            yield Span(self.begin + first, self.begin + min(cut + self.overlap, len(self.quiet)))
             self._advance(max(first + 1, cut - self.overlap))
 
     def _pause(self, where: Tensor, known: int, complete: bool) -> int | None:
@@ -173,7 +168,18 @@ class SpanSearch:
 
     @torch.inference_mode()
     def run(self, blocks: Iterable[Tensor]) -> Iterator[Settled]:
-        """Encoder frames (n, D), block by block → the phones of each span, in order."""
+        """Encoder frames (n, D), block by block → the phones of each span, in order and stitched."""
+        before: tuple[Span, Settled] | None = None
+        for span, piece in self._pieces(blocks):
+            if before is not None:
+                settled, piece = self._stitched(*before, span, piece)
+                yield settled
+            before = span, piece
+        if before is not None:
+            yield before[1]
+
+    def _pieces(self, blocks: Iterable[Tensor]) -> Iterator[tuple[Span, Settled]]:
+        """The spans and what was found in each."""
         waiting: list[Span] = []
         batch = self.settings.long.batch
         for block in blocks:
@@ -188,6 +194,17 @@ class SpanSearch:
             first, waiting = waiting[:batch], waiting[batch:]
             yield from self._search(first, waiting)
 
+    def _stitched(self, span: Span, piece: Settled, after: Span, later: Settled) -> tuple[Settled, Settled]:
+        """Two pieces without what both say of the frames that their spans share."""
+        if span.end <= after.start:
+            return piece, later
+        first = next((u for u, focus in enumerate(piece.foci) if focus >= after.start), len(piece.ids))
+        last = next((u for u in reversed(range(len(later.ids))) if later.foci[u] < span.end), -1) + 1
+        kept, left_out = seam(list(zip(piece.ids[first:], piece.foci[first:], strict=True)),
+                              list(zip(later.ids[:last], later.foci[:last], strict=True)),
+                              (after.start + span.end) / 2, SAME / self.network.seconds)
+        return _part(piece, 0, first + kept), _part(later, left_out, len(later.ids))
+
     def _quiet(self, values: Tensor) -> Tensor:
         """(n,) log probability of the blank, or what stands for it."""
         if self.network.ctc is None:
@@ -198,7 +215,7 @@ class SpanSearch:
         """Frames before all that is still to be searched."""
         self.held.forget(min([self.cutter.begin, *(span.start for span in waiting)]))
 
-    def _search(self, spans: list[Span], waiting: list[Span]) -> Iterator[Settled]:
+    def _search(self, spans: list[Span], waiting: list[Span]) -> Iterator[tuple[Span, Settled]]:
         """Search some spans; those in `waiting` come later, and all else is forgotten before the search begins."""
         values, lengths = self.held.padded(spans)
         self._forget(waiting)
@@ -208,9 +225,14 @@ class SpanSearch:
             if not found:
                 continue
             best = found[0]
-            foci = [focus + span.start for focus in best.notes[:, 0].tolist()]
-            kept = [u for u in range(len(best.ids)) if span.keep_from <= foci[u] < span.keep_to]
-            log_probs = [best.log_probs[u] for u in kept]
-            yield Settled([best.ids[u] for u in kept], log_probs, [foci[u] for u in kept],
-                          [float(best.notes[u, 1]) for u in kept], sum(log_probs), self.held.end, best.ended,
-                          again=best.again)
+            said = len(best.ids)
+            foci = [focus + span.start for focus in best.notes[:said, 0].tolist()]
+            yield span, Settled(list(best.ids), list(best.log_probs[:said]), foci, best.notes[:said, 1].tolist(),
+                                sum(best.log_probs[:said]), self.held.end, best.ended, again=best.again)
+
+
+def _part(piece: Settled, first: int, last: int) -> Settled:
+    """Some of its phones."""
+    log_probs = piece.log_probs[first:last]
+    return replace(piece, ids=piece.ids[first:last], log_probs=log_probs, foci=piece.foci[first:last],
+                   entropies=piece.entropies[first:last], score=sum(log_probs))

@@ -1,0 +1,58 @@
+"""Where two overlapping stretches of one recording are stitched: in the middle of what both have heard alike.
+
+A search is least to be trusted at the edges of what it is given: it begins and ends there in the midst of speech. Two
+stretches that share a second or two hear the same phones at the same places but for those near their edges, so the
+seam lies on a phone on which they agree, as far from both edges as there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def seam(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]], middle: float,
+         tolerance: float) -> tuple[int, int]:
+    """How many phones of the left to keep and how many of the right to leave out.
+
+    Args:
+        left, right: phones (id, focus) that either found where they overlap, in order
+        middle: of the overlap, in the unit of the foci
+        tolerance: two of the same id whose foci are no further apart are taken for one phone
+
+    Returns:
+        Behind the agreement with most others around it, of several the nearest to the middle. Where there is none,
+        each side keeps its own half.
+    """
+    pairs = _agreements(left, right, tolerance)
+    if not pairs:
+        return sum(focus < middle for _, focus in left), sum(focus < middle for _, focus in right)
+    company = [sum(max(abs(u - i), abs(v - j)) == abs(p - q) <= REACH for q, (u, v) in enumerate(pairs))
+               for p, (i, j) in enumerate(pairs)]
+    best = max(range(len(pairs)), key=lambda p: (company[p], -abs(left[pairs[p][0]][1] - middle)))
+    i, j = pairs[best]
+    return i + 1, j + 1
+
+
+REACH = 2       # agreements on either side that speak for one
+
+
+def _agreements(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]],
+                tolerance: float) -> list[tuple[int, int]]:
+    """The most pairs (i, j) of the same phone at the same place, in order on both sides."""
+    most = np.zeros((len(left) + 1, len(right) + 1), dtype=np.int32)      # [i, j]: of left[i:] and right[j:]
+    same = [[a == b and abs(f - g) <= tolerance for b, g in right] for a, f in left]
+    for i in reversed(range(len(left))):
+        for j in reversed(range(len(right))):
+            most[i, j] = most[i + 1, j + 1] + 1 if same[i][j] else max(most[i + 1, j], most[i, j + 1])
+    pairs, i, j = [], 0, 0
+    while i < len(left) and j < len(right):
+        if same[i][j]:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif most[i + 1, j] >= most[i, j + 1]:
+            i += 1
+        else:
+            j += 1
+    return pairs
