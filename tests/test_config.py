@@ -104,15 +104,15 @@ def test_overrides_that_are_wrong(override: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("override", "message"), [
-    ("features.mels=80", "-o features.mels=80: the model was trained with its own 'features': only keys of 'decode' and "
-                         "features.channel can be set here"),
+    ("features.mels=80", "-o features.mels=80: the model was trained with its own 'features': only keys of 'decode' "
+                         "and features.channel can be set here"),
     ("train.lr=1", "-o train.lr=1: the model was trained with its own 'train': only keys of 'decode' and "
                    "features.channel can be set here"),
     ("beam=4", "-o beam=4: the model was trained with its own 'beam': only keys of 'decode' and features.channel can "
                "be set here"),
     ("decode.beam", "-o decode.beam: expected key=value, like -o decode.beam=4"),
-    ("decode.long.overlap=6", "-o: decode.long.overlap is 6 s: it must be a quarter of decode.long.span (20 s) at most, "
-                              "or spans hardly advance")])
+    ("decode.long.overlap=6", "-o: decode.long.overlap is 6 s: it must be a quarter of decode.long.span (20 s) at "
+                              "most, or spans hardly advance")])
 def test_what_a_trained_model_cannot_be_told(override: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         override_decoding(Config(), [override])
