@@ -21,6 +21,7 @@ from torch import Tensor
 
 from asr import config
 from asr.corpus.records import Hypothesis, Utterance
+from asr.corpus.words import timed_words
 from asr.decode import NAMED, Heard, Live, Tally, Transcriber, check_ids, sources, with_origin
 from asr.errors import AsrError
 from asr.formats.writers import write_hypotheses
@@ -99,7 +100,9 @@ class Aligner(Transcriber):
     def _hypothesis(self, utterance: Utterance, placed: Placed, seconds: float) -> Hypothesis:
         phones = tiled(utterance.phones or (), placed.starts, placed.confidences, seconds)
         score = sum(math.log(max(LEAST, phone.confidence)) for phone in phones)
-        words: dict[str, Any] = {key: utterance.extra[key] for key in ("words", "word_times") if key in utterance.extra}
+        words: dict[str, Any] = {key: value for key, value in utterance.extra.items() if key == "words"}
+        if timed := timed_words(utterance.extra, phones, "its row"):
+            words["word_times"] = [[round(start, 4), round(end, 4)] for start, end, _ in timed]
         return Hypothesis(utterance.id, phones, score, {"times": self.method}, words)
 
     def _counted(self, hypothesis: Hypothesis, seconds: float, tally: Tally) -> Hypothesis:

@@ -42,7 +42,7 @@ from asr.search.health import is_poor
 from asr.search.longform import LongSearch
 from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
 from asr.search.recording import Recording, hand_back
-from asr.search.spans import Loudness, SpanSearch
+from asr.search.spans import Loudness, SpanSearch, lag
 from asr.search.times import Evidence, method_of, place, tiles, unsmooth, unsmoothed
 from asr.shares import decode_shares
 from asr.training.distributed import Processes, pick_device, processes
@@ -50,7 +50,6 @@ from asr.training.distributed import Processes, pick_device, processes
 AHEAD = 8           # batches of utterances that are sorted by length together
 NAMED = 20          # utterances that failed, named on standard error; a list beside the output names all
 PATIENCE = datetime.timedelta(days=7)    # of processes that wait for a slower one
-HELD = 2            # times a batch of spans: the longest that evidence of times waits for the search
 
 
 @dataclass
@@ -142,7 +141,7 @@ class Transcriber:
         """One recording of any length, in bounded memory. Of a stream that breaks off, what was heard is given."""
         network, long, heard, recording = self.network, self.settings.long, Heard(), Recording()
         loudness = Loudness(self.features.mels, network.encoder.stride) if network.ctc is None else None
-        keeper = Timekeeper(self.evidence, HELD * long.span * long.batch) if self.evidence is not None else None
+        keeper = Timekeeper(self.evidence, lag(long)) if self.evidence is not None else None
         try:
             with torch.inference_mode():
                 frames = self.frames(utterance, heard, stream)

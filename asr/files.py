@@ -19,18 +19,20 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     A reader sees the old file or the new one, never a part: the data are flushed to the disk before the
     rename, and a block that raises leaves `path` as it was and nothing beside it. A link is followed; a device or a
-    named pipe, which a rename would replace, is written into.
+    named pipe, which a rename would replace, is written into. Of text, what has no form in UTF-8, as the odd bytes of a
+    file's name, is written as JSON escapes it.
 
     Raises:
         AsrError: the folder cannot be written or the disk is full.
     """
     target = Path(os.path.realpath(path))
-    whole = not target.exists() or target.is_file()
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part") if whole else target
-    text = "b" not in mode
+    whole = not os.path.exists(target) or target.is_file()
+    part = target.with_name(f".{cut_name(target.name, 200)}.{os.getpid()}.part") if whole else target
+    text: dict[str, Any] = {} if "b" in mode else {
+        "encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open(mode, encoding="utf-8" if text else None, newline="\n" if text else None) as file:
+        with part.open(mode, **text) as file:
             yield file
             file.flush()
             if whole:
@@ -43,6 +45,16 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         if whole:
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def cut_name(name: str, most: int) -> str:
+    """The beginning of a file's name, of so many bytes at most: a disk counts these, not letters."""
+    return name if len(os.fsencode(name)) <= most else os.fsencode(name)[:most].decode("utf-8", "ignore")
+
+
+def spelt(path: Path) -> str:
+    """A path as text that any file can hold: bytes that are no UTF-8, as old archives have them, become `\\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class Steady:

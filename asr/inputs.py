@@ -10,6 +10,7 @@ from pathlib import Path
 from asr import config
 from asr.corpus.records import Utterance, read_manifest
 from asr.errors import AsrError
+from asr.files import spelt
 from asr.frontend.store import FeatureSource, OnTheFly, open_source
 
 AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
@@ -39,7 +40,7 @@ def sources(inputs: Sequence[str], features: config.Features) -> Iterator[Featur
             files.append(path)
     if files:
         stems = Counter(file.stem for file in files)
-        ids = (id if stems[file.stem] > 1 else file.stem for id, file in zip(_ids(files, Path()), files, strict=True))
+        ids = (id if stems[file.stem] > 1 else spelt(Path(file.stem)) for id, file in zip(_ids(files, Path()), files, strict=True))
         yield OnTheFly([Utterance(id, file) for id, file in zip(ids, files, strict=True)], features)
 
 
@@ -47,7 +48,7 @@ def _ids(files: Sequence[Path], folder: Path) -> list[str]:
     """Their paths, from the folder on where they lie in it; without the ending, where no two then are the same."""
     paths = [file.relative_to(folder) if file.is_relative_to(folder) else file for file in files]
     bare = Counter(path.with_suffix("") for path in paths)
-    return [str(path.with_suffix("") if bare[path.with_suffix("")] == 1 else path) for path in paths]
+    return [spelt(path.with_suffix("") if bare[path.with_suffix("")] == 1 else path) for path in paths]
 
 
 def listings(inputs: Sequence[str]) -> list[Path]:

@@ -14,10 +14,12 @@ import torch
 from asr.align import Aligner
 from asr.cli import main
 from asr.config import Config
+from asr.corpus.labels import Segments
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Hypothesis, Utterance, read_hypotheses, read_manifest
 from asr.corpus.textgrid import read_textgrid
 from asr.decode import Tally, Transcriber
+from asr.errors import AsrError
 from asr.frontend.fbank import Normaliser
 from asr.frontend.store import OnTheFly
 from asr.model.file import load_model, save_model
@@ -87,6 +89,38 @@ def test_grids_are_read_back_and_the_scorer_takes_what_is_printed(
     (tmp_path / "hyp.jsonl").write_text(printed)
     run("score", path, tmp_path / "hyp.jsonl", "--boundaries")
     assert "boundaries: 1 of 1 phone starts measured, those of phones recognised rightly" in capsys.readouterr().out
+
+
+def test_words_have_a_tier_where_the_manifest_tells_their_times_or_their_phones(
+        model_file: Path, manifest: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = manifest("test", 5), tmp_path / "out"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    many = len(rows[0]["text"].split())
+    for row, known in zip(rows, ({"words": "one two", "word_times": [[0.01, 0.05], [0.05, 0.1]]},
+                                 {"words": "one two", "word_phones": [1, len(rows[1]["text"].split()) - 1]},
+                                 {"words": "one two"}, {}, {"words": "one two", "word_phones": [many + 9, 1]}),
+                          strict=True):
+        row.update(known)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("align", model_file, path, "-f", "textgrid", "-f", "jsonl", "--out", out, expect=1)
+    assert "asr: test-4: its row: 'word_phones' are no numbers of phones that make up its " in capsys.readouterr().err
+    found = {hypothesis.id: hypothesis for hypothesis in read_hypotheses(out / "hypotheses.jsonl")}
+    assert list(found) == ["test-0", "test-1", "test-2", "test-3"]
+    phones = found["test-1"].phones
+    by_phones = [[phones[0].start, phones[0].end], [phones[1].start, phones[-1].end]]
+    assert [found[f"test-{n}"].extra.get("word_times") for n in range(4)] == [
+        [[0.01, 0.05], [0.05, 0.1]], by_phones, None, None]
+    for n, times in ((0, ((0.01, 0.05), (0.05, 0.1))), (1, tuple(map(tuple, by_phones)))):
+        assert read_textgrid(out / f"test-{n}.TextGrid", "words") == Segments(("one", "two"), times)
+    for n in (2, 3):        # said, but when is not known
+        with pytest.raises(AsrError, match="its interval tiers are 'phones'"):
+            read_textgrid(out / f"test-{n}.TextGrid", "words")
+
+
+def test_what_is_recognised_has_no_words(model_file: Path, manifest: Callable[..., Path], tmp_path: Path) -> None:
+    path = manifest("test", 1, words="one", word_times=[[0.0, 0.1]])
+    run("decode", model_file, path, "-f", "textgrid", "--out", tmp_path)
+    assert '"words"' not in (tmp_path / "test-0.TextGrid").read_text()
 
 
 def test_what_cannot_be_aligned_is_named_and_the_rest_is_done(

@@ -77,6 +77,47 @@ def parts(folder: Path) -> list[Path]:
     return list(folder.rglob("*.part"))
 
 
+# Names.
+
+def test_recordings_named_in_an_old_encoding(bench: Bench) -> None:
+    """One such name in a folder ended all commands with a traceback: its bytes have no form in UTF-8."""
+    sounds = bench.folder / "sounds"
+    sounds.mkdir()
+    for number, name in enumerate((b"caf\xe9.wav", b"\xe0.wav", b"plain.wav")):
+        os.link(bench.folder / f"u-{number}.wav", os.fsencode(sounds) + b"/" + name)
+    (sounds / os.fsdecode(b"\xe8.wav")).write_bytes(b"")
+    done = bench.decode(sounds)
+    assert (done.code, [json.loads(line)["id"] for line in done.out.splitlines()]) == (1, ["caf\\xe9", "plain", "\\xe0"])
+    for formats in ([], ["-f", "trn", "-f", "textgrid"]):
+        out = bench.folder / f"out-{len(formats)}"
+        for resume in ([], ["--resume"]):
+            done = bench.decode(sounds, "--out", out, *formats, *resume)
+            assert (done.code, done.err.count("is empty (0 bytes)")) == (1, 1), done.err
+        failed, = map(json.loads, Path(f"{out}.failed.jsonl").read_text().splitlines())
+        assert (failed["id"], Path(failed["audio_filepath"]).name) == ("\\xe8", os.fsdecode(b"\xe8.wav"))
+    assert "3 utterance(s) were done before" in done.err
+    assert sorted(path.name for path in out.glob("*.TextGrid")) == [
+        "%5Cxe0.TextGrid", "caf%5Cxe9.TextGrid", "plain.TextGrid"]
+    (sounds / os.fsdecode(b"\xe8.wav")).unlink()
+    listed = asr("import", "folder", sounds)
+    manifest = bench.folder / "old.jsonl"
+    manifest.write_text(listed.out)
+    assert bench.prep(manifest).code == 0
+    assert bench.decode(bench.out).out.count("\n") == bench.decode(manifest).out.count("\n") == 3
+    done = asr("export", "kaldi", manifest, bench.folder / "kaldi")
+    assert (done.code, done.err) == (
+        1, f"asr: {sounds}/caf\\udce9.wav: wav.scp would take this name for a command, or for another: rename the file\n")
+
+
+def test_a_name_that_kaldi_would_run(bench: Bench) -> None:
+    os.link(bench.folder / "u-0.wav", bench.folder / "$(touch${IFS}x)|")
+    done = asr("export", "kaldi", bench.rows({"id": "a", "audio_filepath": "$(touch${IFS}x)|"}), bench.folder / "kaldi")
+    assert (done.code, done.err) == (
+        1, f"asr: {bench.folder}/$(touch${{IFS}}x)|: wav.scp would take this name for a command, or for another: "
+           "rename the file\n")
+    assert not (bench.folder / "kaldi").exists()
+
+
 # Audio.
 
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(8000)
@@ -193,6 +234,8 @@ ROWS = {
     "cut short": ([json.dumps(GOOD), '{"id": "b", "audio_fi'],
                   ":2: not JSON: Unterminated string starting: mend the line or take it out"),
     "nothing": ([], ": holds no utterance: is it empty, or the wrong file?"),
+    "half a letter": ([GOOD | {"id": "\ud800x"}],
+                      r":1: 'id' is '\ud800x': it holds half of a character: write it as UTF-8"),
 }
 
 

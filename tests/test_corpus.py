@@ -94,7 +94,8 @@ def test_words_are_looked_up_whole_then_without_quotes_and_hyphens() -> None:
 def test_all_unknown_words_are_named(tmp_path: Path) -> None:
     rows = [Utterance("a", tmp_path / "a.wav", phones=("Hello", "you")), Utterance("b", tmp_path / "b.wav")]
     done = pronounce_all(rows, {"hello": ("H",), "you": ("Y", "U")}, "l.txt")
-    assert (done[0].phones, done[0].extra, done[1].phones) == (("H", "Y", "U"), {"words": "hello you"}, None)
+    assert (done[0].phones, done[0].extra, done[1].phones) == (
+        ("H", "Y", "U"), {"words": "hello you", "word_phones": [1, 2]}, None)
     with pytest.raises(AsrError, match=r"l\.txt: has no pronunciation of 1 words: you: add them to the lexicon"):
         pronounce_all(rows, {"hello": ("H",)}, "l.txt")
 
@@ -152,6 +153,36 @@ def test_folder_takes_the_labels_with_times_first(tmp_path: Path) -> None:
     assert only["ann-two"] is None
 
 
+def test_folder_knows_words_from_a_tier_beside_the_phones_and_from_wrd(tmp_path: Path) -> None:
+    two = [(0.0, 0.3, "cha"), (0.3, 1.0, "cha cha")]
+    for name, tiers in (("a", {"ann - words": WORDS, "phones": PHONES}), ("b", {"phones": PHONES}),
+                        ("c", {"words": two, "phones": PHONES}), ("d", {"words": WORDS})):
+        write_audio(tmp_path / f"{name}.wav")
+        write(tmp_path / f"{name}.TextGrid", textgrid(tiers))
+    write_audio(tmp_path / "e.wav", rate=8000)
+    write(tmp_path / "e.phn", "0 4000 a\n4000 8000 b\n")
+    write(tmp_path / "e.wrd", "0 8000 ab\n")
+    rows = {u.id: u for u in read_folder(tmp_path)}
+    words = {name: {key: value for key, value in row.extra.items() if key != "phone_times"}
+             for name, row in rows.items()}
+    assert words == {"a": {"words": "cha", "word_times": [[0.2, 1.0]]}, "b": {}, "c": {}, "d": {},
+                     "e": {"words": "ab", "word_times": [[0.0, 1.0]]}}
+    assert rows["d"].phones == ("cha",)         # the only tier there is, so its labels are taken for phones
+
+
+def test_words_in_a_tier_with_times_keep_them_when_a_lexicon_gives_their_phones(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav")
+    grid = tmp_path / "a.TextGrid"
+    write(grid, textgrid({"words": [(0.0, 0.4, "Oh"), (0.4, 1.0, "cha")], "phones": PHONES}))
+    lexicon = {"oh": ("OW",), "cha": ("CH", "AA")}
+    (row,) = pronounce_all(read_folder(tmp_path, tier="words"), lexicon, "l")
+    assert (row.phones, row.extra) == (("OW", "CH", "AA"), {
+        "words": "oh cha", "word_phones": [1, 2], "word_times": [[0.0, 0.4], [0.4, 1.0]]})
+    write(grid, textgrid({"words": [(0.0, 0.4, "oh, cha"), (0.4, 1.0, "-")], "phones": PHONES}))
+    (row,) = pronounce_all(read_folder(tmp_path, tier="words"), lexicon, "l")
+    assert row.extra == {"words": "oh cha", "word_phones": [1, 2]}      # which time is whose cannot be told
+
+
 def test_folder_reads_phn_at_the_recordings_own_rate(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.flac", rate=8000)
     write(tmp_path / "a.phn", "0 4000 a\n")
@@ -183,7 +214,7 @@ def test_import_folder_prints_a_manifest_with_absolute_paths(tmp_path: Path, cap
     code, out, err = run(capsys, "import", "folder", "in", "--lexicon", write(tmp_path / "l", "READ R\nME M IY0\n"))
     assert (code, err) == (0, "")
     assert json.loads(out) == {"id": "a", "audio_filepath": str(tmp_path / "in" / "a.wav"), "duration": 0.5,
-                               "text": "R M IY", "words": "read me"}
+                               "text": "R M IY", "words": "read me", "word_phones": [1, 2]}
     code, out, err = run(capsys, "import", "folder", "nowhere")
     assert (code, out) == (1, "")
     assert err == "asr: nowhere: holds no recording (.wav .flac .ogg .opus .mp3 .sph .aif .aiff)\n"

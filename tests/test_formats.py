@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from praatio import textgrid as praat
 
 from asr.corpus.records import Hypothesis, TimedPhone, hypothesis_row
+from asr.corpus.words import timed_words
 from asr.errors import AsrError
 from asr.formats.ctm import ctm_lines
 from asr.formats.files import file_of_id, id_of_file
@@ -115,6 +117,35 @@ item []:
 
 def test_words_without_times_have_no_tier():
     assert textgrid(hypothesis("x", "k æ", words="the cat")) == textgrid(hypothesis("x", "k æ"))
+
+
+def test_words_lie_where_their_phones_do(tmp_path):
+    spoken = hypothesis("x", "ð ə k æ t", words="the uh cat", word_phones=[2, 0, 3])
+    (tmp_path / "x.TextGrid").write_text(textgrid(spoken), encoding="utf-8")
+    grid = praat.openTextgrid(str(tmp_path / "x.TextGrid"), includeEmptyIntervals=True)
+    assert grid.tierNames == ("words", "phones")
+    assert [(round(e.start, 2), round(e.end, 2), e.label) for e in grid.getTier("words").entries] == [
+        (0.0, 0.2, "the"), (0.2, 0.2, "uh"), (0.2, 0.5, "cat")]
+    by_hand = replace(spoken, extra=spoken.extra | {"word_times": [[0.01, 0.2], [0.2, 0.21], [0.25, 0.5]]})
+    assert timed_words(by_hand.extra, by_hand.phones, "x") == [
+        (0.01, 0.2, "the"), (0.2, 0.21, "uh"), (0.25, 0.5, "cat")]
+    assert timed_words({"words": "uh", "word_phones": [0]}, (), "x") == [(0.0, 0.0, "uh")]
+
+
+@pytest.mark.parametrize(("extra", "message"), [
+    ({"words": "the cat", "word_times": [[0, 1]]}, "x: its 'words' and 'word_times' do not fit: give the words as "),
+    ({"word_phones": [1, 1]}, "x: its 'words' and 'word_phones' do not fit: give the words as text between spaces"),
+    ({"words": ["the", "cat"], "word_phones": [1, 1]}, "x: its 'words' and 'word_phones' do not fit"),
+    ({"words": "the cat", "word_times": 7}, "x: its 'words' and 'word_times' do not fit"),
+    ({"words": "the cat", "word_times": [0, 1]}, r"x: 'word_times' are not \[\[start, end\], …\]: a pair of seconds"),
+    ({"words": "the cat", "word_times": [[0, 1], "a"]}, r"x: 'word_times' are not \[\[start, end\], …\]"),
+    ({"words": "the cat", "word_phones": [1, 2]}, "x: 'word_phones' are no numbers of phones that make up its 2"),
+    ({"words": "the cat", "word_phones": [3, -1]}, "x: 'word_phones' are no numbers of phones that make up its 2"),
+    ({"words": "the cat", "word_phones": [True, 1]}, "x: 'word_phones' are no numbers of phones that make up its 2"),
+])
+def test_words_that_do_not_fit_are_told(extra, message):
+    with pytest.raises(AsrError, match=message):
+        textgrid(hypothesis("x", "k æ", **extra))
 
 
 def test_srt_has_cues_that_end_at_pauses_and_are_of_like_length():

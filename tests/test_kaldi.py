@@ -171,7 +171,7 @@ def test_export_and_import_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert not stop.value.code
     (tmp_path / "m.jsonl").write_text(capsys.readouterr().out)
     (row,) = read_manifest(tmp_path / "m.jsonl")
-    assert (row.phones, row.extra) == (("R", "EH", "D", "M", "IY"), {"words": "read me"})
+    assert (row.phones, row.extra) == (("R", "EH", "D", "M", "IY"), {"words": "read me", "word_phones": [3, 2]})
     with pytest.raises(SystemExit) as stop:
         main(["export", "kaldi", str(tmp_path / "m.jsonl"), str(tmp_path / "out")])
     assert not stop.value.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,11 @@ def test_times_follow_their_phones() -> None:
     assert mapped.phones == ("AA", "R", "K")
     assert mapped.extra == {"phone_times": [[0.0, 0.1], [0.1, 0.2], [0.3, 0.5]], "words": "arc"}
     assert row.extra["phone_times"] == [[0.0, 0.2], [0.2, 0.3], [0.3, 0.5]]
+    spelt = Utterance("u", Path("a.wav"), phones=row.phones, extra={"words": "ar uh c", "word_phones": [1, 1, 1]})
+    assert phone_map("ipa", "arpabet").utterance(spelt).extra == {"words": "ar uh c", "word_phones": [2, 0, 1]}
+    for wrong in ([1, 1], [3, -1, 1], ["x"], 3):
+        with pytest.raises(AsrError, match="u: its word_phones are no numbers of phones that make up its 3"):
+            phone_map("ipa", "arpabet").utterance(replace(spelt, extra={"word_phones": wrong}))
     untold = Utterance("u", Path("a.wav"))
     assert phone_map("ipa", "arpabet").utterance(untold) is untold
     with pytest.raises(AsrError, match="u: 1 phone_times for 3 phones"):

@@ -124,6 +124,8 @@ def test_nltks_layout_and_words(tmp_path: Path) -> None:
     (tmp_path / "dr1-fvmh0" / "sx26.wrd").write_text("0 4000 most\n4000 8000 young\n")
     splits = recipe("timit").splits(tmp_path)
     assert splits["train"][0].extra["words"] == "most young"
+    assert splits["train"][0].extra["word_times"] == [[0.0, 0.25], [0.25, 0.5]]
+    assert "word_times" not in splits["test"][0].extra
     assert splits["test"][0].extra["words"] == "Most young rise."
     assert (splits["test"][0].id, splits["test"][0].speaker) == ("mcpm0_sx26", "mcpm0")
 
@@ -178,7 +180,8 @@ def test_speechocean762_drops_stress_and_position_and_keeps_the_order_of_words(t
     splits = recipe("speechocean762").splits(speechocean_tree(tmp_path))
     assert [len(rows) for rows in splits.values()] == [10, 10, 10]
     one = splits["test"][0]
-    assert (one.phones, one.speaker, one.extra) == (("AH", "T", "UW", "Z"), "20", {"words": "a two z"})
+    assert (one.phones, one.speaker, one.extra) == (
+        ("AH", "T", "UW", "Z"), "20", {"words": "a two z", "word_phones": [1, 2, 1]})
 
 
 def test_speechocean762_without_dev_holds_a_tenth_of_the_training_speakers_back(tmp_path: Path) -> None:
@@ -432,7 +435,8 @@ def test_common_voice_with_a_lexicon(tmp_path: Path) -> None:
     splits, unknown, left_out = recipe("commonvoice").splits(corpus, read_lexicon(lexicon_file(tmp_path)))
     assert {name: [u.id for u in rows] for name, rows in splits.items()} == {
         "train": ["train0", "train3"], "test": ["test0", "test3"]}
-    assert (splits["train"][0].extra, splits["train"][0].speaker) == ({"words": "hello world"}, "speaker0")
+    assert (splits["train"][0].extra, splits["train"][0].speaker) == (
+        {"words": "hello world", "word_phones": [4, 4]}, "speaker0")
     assert (unknown, left_out) == ({"thére": 2}, 4)
 
 

@@ -24,6 +24,8 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
     Returns: the exit code: 0 done; 1 failed, said in one line on standard error; 2 wrong use; 128 and its number for a
       signal. An exception that is no fault of the user's or the machine's passes through, with its traceback.
     """
+    with contextlib.suppress(AttributeError):       # a character that a terminal cannot show is no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         with _told_to_stop():
             code = command.main(args=arguments, prog_name="asr", standalone_mode=False)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 from asr.corpus.phones import read_fold
 from asr.corpus.records import Utterance
@@ -49,7 +50,8 @@ class PhoneMap:
         return tuple(new for news in self._each(tuple(phones), where) for new in news)
 
     def utterance(self, utterance: Utterance) -> Utterance:
-        """The utterance with its phones mapped; times follow, and one that becomes several is cut into equal parts."""
+        """The utterance with its phones mapped; times follow, and one that becomes several is cut into equal parts;
+        words keep the phones that theirs become."""
         if utterance.phones is None:
             return utterance
         each = self._each(utterance.phones, utterance.id)
@@ -60,6 +62,8 @@ class PhoneMap:
                 raise AsrError(f"{utterance.id}: {len(times)} phone_times for {len(each)} phones")
             extra["phone_times"] = [part for (start, end), news in zip(times, each, strict=True)
                                     for part in _equal_parts(start, end, len(news))]
+        if extra.get("word_phones") is not None:
+            extra["word_phones"] = _phones_of_words(extra["word_phones"], each, utterance.id)
         return replace(utterance, phones=tuple(new for news in each for new in news), extra=extra)
 
     def _each(self, phones: tuple[str, ...], where: str) -> list[tuple[str, ...]]:
@@ -158,6 +162,17 @@ def _spread(phone: str) -> list[str]:
 def _equal_parts(start: float, end: float, count: int) -> list[list[float]]:
     edges = [round(start + (end - start) * part / count, 6) for part in range(count + 1)] if count else []
     return [[left, right] for left, right in pairwise(edges)]
+
+
+def _phones_of_words(counts: Any, each: Sequence[tuple[str, ...]], where: str) -> list[int]:
+    """`word_phones` after every phone has become others."""
+    try:
+        ends = list(accumulate(counts, initial=0))
+        if ends[-1] != len(each) or min(counts, default=0) < 0:
+            raise ValueError
+        return [sum(map(len, each[first:end])) for first, end in pairwise(ends)]
+    except (TypeError, ValueError):
+        raise AsrError(f"{where}: its word_phones are no numbers of phones that make up its {len(each)}") from None
 
 
 @lru_cache

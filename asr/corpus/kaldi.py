@@ -19,7 +19,7 @@ from asr.corpus.labels import read_text
 from asr.corpus.records import Utterance
 from asr.corpus.splits import recording_seconds
 from asr.errors import AsrError
-from asr.files import writing
+from asr.files import spelt, writing
 
 CLOSE = 0.01        # seconds: an utterance that ends so near its recording's end is not a part of it
 Table = Mapping[str, tuple[int, str]]       # key -> (line number, the rest of the line)
@@ -254,6 +254,8 @@ def _tables(rows: Sequence[tuple[str, str, Utterance]], transcribed: bool) -> di
         path = str(utterance.audio.resolve())
         if len(path.split()) != 1:
             raise AsrError(f"{path}: has a space in it, which wav.scp cannot hold: rename the file")
+        if path.endswith("|") or spelt(Path(path)) != path:
+            raise AsrError(f"{path}: wav.scp would take this name for a command, or for another: rename the file")
         tables["wav.scp"][names[utterance.audio] if cut else key] = path
         tables["utt2spk"][key] = speaker
         tables["utt2dur"][key] = _decimal(end - start)

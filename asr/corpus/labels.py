@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asr.errors import AsrError
 
@@ -23,6 +24,13 @@ class Segments:
     def as_extra(self) -> dict[str, list[list[float]]]:
         """The row key `phone_times` of a manifest, empty without times."""
         return {} if self.times is None else {"phone_times": [[start, end] for start, end in self.times]}
+
+    def as_words(self) -> dict[str, Any]:
+        """The row keys `words` and `word_times`, for segments that are words; empty without words or times, or where a
+        label is several words, whose borders are not known."""
+        if not self.phones or self.times is None or any(label.split() != [label] for label in self.phones):
+            return {}
+        return {"words": " ".join(self.phones), "word_times": [[start, end] for start, end in self.times]}
 
 
 def read_text(path: Path) -> str:

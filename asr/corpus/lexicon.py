@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from asr.corpus.inventories import strip_stress
 from asr.corpus.records import Utterance, manifest_row
+from asr.corpus.words import word_extra
 from asr.errors import AsrError
 from asr.files import writing
 
@@ -75,6 +77,11 @@ def pronounce(words: Iterable[str], lexicon: Lexicon) -> tuple[tuple[str, ...], 
     return tuple(phones), unknown
 
 
+def words_row(words: Sequence[str], lexicon: Lexicon) -> dict[str, Any]:
+    """The row keys `words` and `word_phones` of a manifest, for words that are pronounced by a lexicon."""
+    return word_extra(words, [len(pronounce([word], lexicon)[0]) for word in words])
+
+
 def write_unknown(path: Path, unknown: Counter[str]) -> None:
     """Unknown words and how often each was met, most frequent first, tab-separated."""
     with writing(path) as file:
@@ -94,7 +101,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def pronounce_all(utterances: Iterable[Utterance], lexicon: Lexicon, where: str) -> list[Utterance]:
-    """Utterances whose transcript is words, with the words' phones instead; the words go to `words`.
+    """Utterances whose transcript is words, with the words' phones instead.
+
+    The words go to `words`, how many phones each has to `word_phones`, times that the transcript had to `word_times`.
 
     Raises:
         AsrError: naming the words, for words that the lexicon does not have.
@@ -107,7 +116,11 @@ def pronounce_all(utterances: Iterable[Utterance], lexicon: Lexicon, where: str)
         words = words_of(" ".join(utterance.phones))
         phones, missing = pronounce(words, lexicon)
         unknown.update(missing)
-        result.append(replace(utterance, phones=phones, extra=utterance.extra | {"words": " ".join(words)}))
+        extra = {key: value for key, value in utterance.extra.items() if key not in ("phone_times", "word_times")}
+        times = utterance.extra.get("phone_times")
+        if times is not None and all(len(words_of(label)) == 1 for label in utterance.phones):
+            extra["word_times"] = times
+        result.append(replace(utterance, phones=phones, extra=extra | words_row(words, lexicon)))
     if unknown:
         raise AsrError(f"{where}: has no pronunciation of {len(unknown):,} words: "
                        f"{' '.join(word for word, _ in unknown.most_common(10))}{' …' if len(unknown) > 10 else ''}: "

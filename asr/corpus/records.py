@@ -216,6 +216,9 @@ def _utterance(row: dict[str, Any], where: str, folder: Path) -> Utterance:
             raise AsrError(f"{where}: {key!r} is {row[key]!r}: write it as text between quotes")
     if not (row["id"] or "").strip() or not row["audio_filepath"]:
         raise AsrError(f"{where}: 'id' and 'audio_filepath' cannot be empty: fill them in or take the row out")
+    for key in ("id", "text", "speaker"):
+        if any("\ud800" <= character <= "\udfff" for character in row.get(key) or ""):
+            raise AsrError(f"{where}: {key!r} is {row[key]!r}: it holds half of a character: write it as UTF-8")
     if "\0" in row["audio_filepath"]:
         raise AsrError(f"{where}: 'audio_filepath' holds a NUL character: mend the path")
     offset = _seconds(row, "offset", where) or 0.0

@@ -75,8 +75,8 @@ def recording_seconds(path: Path) -> float:
         AsrError: the file is missing or is no audio.
     """
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        info = soundfile.info(os.fsencode(path))        # whatever bytes its name is made of
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         reason = "is not there" if not os.path.exists(path) else "is no audio that can be read"
         raise AsrError(f"{path}: {reason}: is the corpus whole?") from error
     return round(info.frames / info.samplerate, 6)

@@ -50,7 +50,8 @@ class Record:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._forget_others()
             _cut_torn_line(self.path)
-            self.file = self.path.open("a", encoding="utf-8", newline="\n")     # of several processes, all append
+            self.file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
+            # Of several processes, all append.
             if not resume:
                 self.file.truncate(0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asr.corpus.records import Hypothesis
+from asr.corpus.words import timed_words
 from asr.errors import AsrError
 
 DIGITS = 4          # of a second, behind the point
@@ -18,17 +19,17 @@ SHORTEST = 1e-4     # seconds: what a phone without extent is given, since Praat
 def textgrid(hypothesis: Hypothesis) -> str:
     """The TextGrid of one utterance, in Praat's long text form.
 
-    The duration is `extra["duration"]`, or the last phone's end. Words are those of `extra["words"]`, between spaces,
-    where `extra["word_times"]` has `[start, end]` for each.
+    The duration is `extra["duration"]`, or the last phone's end. Words are those that `extra` tells the places of
+    (`corpus/words.py`).
 
     Raises:
-        AsrError: the phones have no times.
+        AsrError: the phones have no times, or what `extra` tells of words does not fit.
     """
     from praatio.utilities import textgrid_io
     phones = [(p.start, p.end, p.phone) for p in hypothesis.phones]
     if phones and not any(end > 0 for _, end, _ in phones):
         raise AsrError(f"{hypothesis.id}: its phones have no times, so there is no TextGrid of it: write txt or trn")
-    words = _words(hypothesis)
+    words = timed_words(hypothesis.extra, hypothesis.phones, hypothesis.id)
     ends = [end for _, end, _ in phones + words]
     duration = float(hypothesis.extra.get("duration") or max(ends, default=0.0)) or SHORTEST
     duration = round(duration, DIGITS) or duration
@@ -71,10 +72,3 @@ def _rounded(tiles: list[tuple[float, float, str]]) -> list[tuple[float, float, 
     """The tiles at a tenth of a millisecond, so that no binary fraction shows; as they are where one would vanish."""
     rounded = [(round(start, DIGITS), round(end, DIGITS), label) for start, end, label in tiles]
     return rounded if all(start < end for start, end, _ in rounded) else tiles
-
-
-def _words(hypothesis: Hypothesis) -> list[tuple[float, float, str]]:
-    words, times = str(hypothesis.extra.get("words", "")).split(), hypothesis.extra.get("word_times", [])
-    if len(words) != len(times):
-        return []       # spoken, but where is not known
-    return [(float(start), float(end), word) for (start, end), word in zip(times, words, strict=True)]

@@ -13,6 +13,7 @@ from asr.config import Config
 from asr.frontend.fbank import feature_width
 from asr.search.blocks import TOGETHER
 from asr.search.follow import BAND, LAG
+from asr.search.spans import PAD, lag
 from asr.search.stepper import MORE_CANDIDATES
 
 FLOAT, DOUBLE = 4, 8
@@ -23,7 +24,6 @@ COPIES_LAYER = 6        # of a layer's output: two directions, turned back, join
 COPIES_KEYS = 4         # of the energies' hidden layer: keys, plus query, plus location, its tanh
 COPIES_CTC = 3          # of a window's log probabilities: found, widened, masked
 COPIES_EXTENDED = 12    # of the forward variables of all candidates
-HELD = 2                # batches of spans that evidence of times waits for
 ROW = 300               # bytes of the objects around a row that is followed
 SLACK = 1.25            # what the allocator holds beyond what is in use
 FIXED = 12 << 20        # bytes: Python's own objects, buffers of the kernels
@@ -56,7 +56,7 @@ def long_bound(config: Config, phones: int) -> Bound:
     value, batch = 2 * config.encoder.width * FLOAT, 1
     fresh = value * (TOGETHER * long.block + long.span) / seconds       # behind the spans of a batch that is full
     if long.road == "spans" or not walks(config):
-        batch, span = long.batch, math.ceil((long.span + long.overlap) / seconds)
+        batch, span = long.batch, math.ceil((long.span + long.overlap + PAD) / seconds)
         said = long.span * config.decode.longest
         held = fresh + 2 * value * batch * span                         # once more while they are laid side by side
     else:
@@ -91,7 +91,7 @@ def _times(config: Config, phones: int) -> float:
     if config.decode.times == "attention":
         return 0.0
     step = _seconds(config) if config.decode.times == "ctc" else config.features.hop / 1000
-    return HELD * config.decode.long.span * config.decode.long.batch / step * phones * FLOAT \
+    return lag(config.decode.long) / step * phones * FLOAT \
         + LAG * (phones * FLOAT + BAND + ROW)
 
 

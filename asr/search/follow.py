@@ -38,7 +38,7 @@ class Follower:
         self.begun = False
         self.back: list[tuple[int, Rows, Rows]] = []        # base, pointers (band,), log probabilities (V,) of a row
         self.settled = 0                                    # rows before these
-        self.first = array("q")                             # row in which each phone begins, as far as settled
+        self.first = array("i")                             # row in which each phone begins, as far as settled
         self.sums = array("d")                              # of its probability, over …
         self.counts = array("i")                            # … so many rows
         self._label()

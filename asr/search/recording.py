@@ -12,11 +12,12 @@ from asr.search.longform import Settled
 
 
 class Recording:
-    """Phones as they settle: 28 bytes for each, where lists of numbers would take a hundred and more."""
+    """Phones as they settle: 16 bytes for each, where lists of numbers would take a hundred and more."""
 
     def __init__(self) -> None:
         self.ids = array("i")
-        self.log_probs, self.foci, self.entropies = array("d"), array("d"), array("d")
+        self.log_probs, self.foci = array("f"), array("d")      # log probabilities come as float32
+        self.entropy = 0.0          # of all steps together
         self.score = 0.0
         self.pushed = self.again = 0
         self.cut = False            # some part of it was ended by the length limit
@@ -26,7 +27,7 @@ class Recording:
         self.ids.extend(piece.ids)
         self.log_probs.extend(piece.log_probs)
         self.foci.extend(piece.foci)
-        self.entropies.extend(piece.entropies)
+        self.entropy += sum(piece.entropies)
         self.score += piece.score
         self.pushed += piece.pushed
         self.again += piece.again
@@ -40,7 +41,8 @@ class Recording:
             broken: the sound breaks off before its end
         """
         ended = "cut" if broken else "limit" if self.cut else "eos"
-        signs = health(self.ids, self.foci, self.entropies, seconds=seconds, ended=ended)
+        entropies = [self.entropy / len(self.foci)] if self.foci else []
+        signs = health(self.ids, self.foci, entropies, seconds=seconds, ended=ended)
         return signs | {"pushed": self.pushed, "again": self.again}
 
 

@@ -26,6 +26,8 @@ from asr.search.stepper import SPOKEN
 PAUSE = 5.0         # s of silence that part two spans; where shorter ones did, each span's edge said a phone too many
 PAD = 0.3           # s of a silence that a span keeps at either end
 SMOOTH = 0.06       # s on each side over which quietness is averaged
+LONGEST_SILENCE = 320.0     # s behind which one beam may take the last phone for one of the next words
+SHORTEST = 4        # frames of the longest span at least
 SAME = 0.12         # s: a phone that two spans hear no further apart is one
 LIFT = 4.0          # added to a level in standard deviations of the training data, so that few lie below 0
 LEAST, MOST = 0.2, 10.0     # never so sure of the blank that it would count as silence; and what `quietest` tells apart
@@ -37,6 +39,7 @@ class Span:
 
     start: int
     end: int
+    shared: bool = False    # its end may lie in the next span as well
 
 
 @dataclass
@@ -63,31 +66,30 @@ class Cutter:
             yield from self._cut(complete=True)
 
     def _cut(self, *, complete: bool) -> Iterator[Span]:
-        spoken = (1 - self.quiet.exp()) > SPOKEN
-        where = spoken[:self.longest].nonzero().flatten()
-        if len(where) == 0:                         # nothing is said
-            self._advance(min(len(self.quiet), self.longest) if complete else self.longest - self.pad)
+        where = (1 - self.quiet.exp() > SPOKEN).nonzero().flatten()     # frames in which something is said
+        begin, known = self.begin, len(self.quiet)
+        if len(where) == 0:
+            self._advance(known if complete else known - self.pad)
             return
-        first = max(0, int(where[0]) - self.pad)
-        pause = self._pause(where, len(self.quiet), complete)
+        if int(where[0]) > self.pad:            # silence before the first word is passed over
+            self._advance(int(where[0]) - self.pad)
+            return
+        pause = self._pause(where)
         if pause is not None:
-            yield Span(self.begin + first, self.begin + min(pause + self.pad, len(self.quiet)))
+            yield Span(begin, begin + min(pause + self.pad, known))
             self._advance(pause)
-        elif complete and len(self.quiet) - first <= self.longest:
-            yield Span(self.begin + first, self.begin + len(self.quiet))
-            self._advance(len(self.quiet))
+        elif complete and known <= self.longest + self.overlap:
+            yield Span(begin, begin + known)
+            self._advance(known)
         else:
-            cut = self._quietest(first + self.longest // 2, min(first + self.longest, len(self.quiet)))
-            yield Span(self.begin + first, self.begin + min(cut + self.overlap, len(self.quiet)))
-            self._advance(max(first + 1, cut - self.overlap))
+            cut = self._quietest(max(self.longest // 2, 3 * self.overlap), self.longest)    # no frame is in three spans
+            yield Span(begin, begin + min(cut + self.overlap, known), shared=True)
+            self._advance(cut - self.overlap)
 
-    def _pause(self, where: Tensor, known: int, complete: bool) -> int | None:
-        """The first spoken frame's end behind which a long silence begins, within the longest span."""
-        gaps = torch.diff(torch.cat([where, torch.tensor([known if complete else max(known, int(where[-1]) + 1)])]))
-        if not complete and known > self.longest:   # what follows the last spoken frame within the span is known
-            later = ((1 - self.quiet.exp()) > SPOKEN)[int(where[-1]) + 1:].nonzero().flatten()
-            gaps[-1] = int(later[0]) + 1 if len(later) else known - int(where[-1])
-        long = (gaps > self.pause).nonzero().flatten()
+    def _pause(self, where: Tensor) -> int | None:
+        """The end of speech behind which a long silence begins, so near that what is cut off would all be shared."""
+        gaps = torch.diff(where, append=torch.tensor([len(self.quiet)]))
+        long = ((gaps > self.pause) & (where < self.longest + self.overlap)).nonzero().flatten()
         return int(where[int(long[0])]) + 1 if len(long) else None
 
     def _quietest(self, low: int, high: int) -> int:
@@ -153,18 +155,34 @@ class Held:
         self.blocks = [(first, block) for first, block in self.blocks if first + len(block) > frame]
 
 
+def patience(long: config.Long) -> float:
+    """Seconds of a recording that are held back at most before spans are searched: full batches of long spans need no
+    more, and behind a few spans a silence of hours is not waited for."""
+    return long.batch * long.span + long.overlap + PAUSE + long.block
+
+
+def lag(long: config.Long) -> float:
+    """Seconds between the end of what is encoded and the last phone that has settled, at most, where there is speech.
+
+    One beam that walks (longform.py) keeps the last phone before a silence until the next: it gets five minutes.
+    """
+    return max(LONGEST_SILENCE, patience(long) + long.block + long.span + long.overlap)
+
+
 class SpanSearch:
     """One recording, searched span by span in batches."""
 
     def __init__(self, network: Recognizer, settings: config.Decode, loudness: Loudness | None = None) -> None:
         """`loudness` finds quiet places where the network has no CTC branch."""
         self.network, self.settings, self.loudness = network, settings, loudness
-        def frames(seconds: float) -> int:
-            return max(1, round(seconds / network.seconds))
+        def frames(seconds: float, least: int = 1) -> int:
+            return max(least, round(seconds / network.seconds))
         long = settings.long
-        self.cutter = Cutter(frames(long.span), frames(long.overlap), frames(PAUSE), frames(PAD),
+        longest = frames(long.span, SHORTEST)
+        self.cutter = Cutter(longest, min(frames(long.overlap, 0), longest // 4), frames(PAUSE), frames(PAD),
                              frames(SMOOTH))
         self.held = Held()
+        self.patience = frames(patience(long))
 
     @torch.inference_mode()
     def run(self, blocks: Iterable[Tensor]) -> Iterator[Settled]:
@@ -174,7 +192,9 @@ class SpanSearch:
             if before is not None:
                 settled, piece = self._stitched(*before, span, piece)
                 yield settled
-            before = span, piece
+            before = (span, piece) if span.shared else None
+            if before is None:
+                yield piece
         if before is not None:
             yield before[1]
 
@@ -185,7 +205,7 @@ class SpanSearch:
         for block in blocks:
             self.held.add(block)
             waiting += self.cutter.push(self._quiet(block))
-            while len(waiting) >= batch:
+            while len(waiting) >= batch or (waiting and self.held.end - waiting[0].start > self.patience):
                 first, waiting = waiting[:batch], waiting[batch:]
                 yield from self._search(first, waiting)
             self._forget(waiting)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from asr.corpus.lexicon import Lexicon, pronounce, read_lexicon, words_of, write_unknown
+from asr.corpus.lexicon import Lexicon, pronounce, read_lexicon, words_of, words_row, write_unknown
 from asr.corpus.records import Utterance
 from asr.corpus.splits import recording_seconds, run_recipe, write_splits
 from asr.errors import AsrError
@@ -51,9 +51,9 @@ def splits(corpus: Path, lexicon: Lexicon | None) -> tuple[dict[str, list[Uttera
                 left_out += 1
                 continue
             audio = corpus / "clips" / row["path"]
-            units = {"units": "letters"} if lexicon is None else {}
+            extra = {"words": " ".join(words), "units": "letters"} if lexicon is None else words_row(words, lexicon)
             rows.append(Utterance(Path(row["path"]).stem, audio, duration=recording_seconds(audio), phones=phones,
-                                  speaker=row.get("client_id") or None, extra={"words": " ".join(words)} | units))
+                                  speaker=row.get("client_id") or None, extra=extra))
     if not result:
         raise AsrError(f"{corpus}: no Common Voice here: expected train.tsv, dev.tsv or test.tsv")
     return result, unknown, left_out

@@ -21,7 +21,7 @@ import click
 import numpy as np
 import soundfile
 
-from asr.corpus.lexicon import Lexicon, pronounce, read_lexicon
+from asr.corpus.lexicon import Lexicon, pronounce, read_lexicon, words_row
 from asr.corpus.records import Utterance
 from asr.corpus.splits import recording_seconds, run_recipe, write_splits
 from asr.errors import AsrError
@@ -53,7 +53,7 @@ def splits(corpus: Path) -> dict[str, list[Utterance]]:
         speaker, word = match[2], WORDS[int(match[1])]
         result[split_of(speaker)].append(Utterance(
             path.stem, path, duration=recording_seconds(path), phones=pronounce([word], lexicon)[0], speaker=speaker,
-            extra={"words": word}))
+            extra=words_row([word], lexicon)))
     return result
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from asr.corpus.labels import read_text
-from asr.corpus.lexicon import Lexicon, pronounce, read_lexicon, write_unknown
+from asr.corpus.lexicon import Lexicon, pronounce, read_lexicon, words_row, write_unknown
 from asr.corpus.records import Utterance
 from asr.corpus.splits import recording_seconds, run_recipe, write_splits
 from asr.errors import AsrError
@@ -47,7 +47,7 @@ def splits(corpus: Path, lexicon: Lexicon) -> tuple[dict[str, list[Utterance]], 
                 if not missing:
                     audio = transcript.parent / f"{name}.flac"
                     rows.append(Utterance(name, audio, duration=recording_seconds(audio), phones=phones,
-                                          speaker=name.split("-")[0], extra={"words": " ".join(words)}))
+                                          speaker=name.split("-")[0], extra=words_row(words, lexicon)))
     if not result:
         raise AsrError(f"{corpus}: no LibriSpeech here: expected folders such as train-clean-100 and dev-clean")
     return result, unknown, left_out

@@ -5,7 +5,8 @@ Takes    the folder with `train/`, `test/` (and `dev/` where there is one) as Ka
 Splits   the folder's own. Where it has no `dev/`, a tenth of the training speakers, every tenth by name, are dev.
 Leaves   nothing out.
 Phones   what should have been said: position suffixes (`_B _I _E _S`) and stress digits are dropped, which leaves the
-         39 phones of the CMU dictionary. No phone times. `words` is the sentence in lower case.
+         39 phones of the CMU dictionary. No phone times. `words` is the sentence in lower case,
+         `word_phones` how many phones each of its words has.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import click
 from asr.corpus.labels import read_text
 from asr.corpus.records import Utterance
 from asr.corpus.splits import recording_seconds, run_recipe, write_splits
+from asr.corpus.words import word_extra
 from asr.errors import AsrError
 
 MARKS = re.compile(r"[0-2]?(_[BIES])?$")        # stress digit and position suffix at a phone's end
@@ -43,8 +45,8 @@ def splits(corpus: Path) -> dict[str, list[Utterance]]:
     return result
 
 
-def read_phones(path: Path) -> dict[str, tuple[str, ...]]:
-    """Phones of each utterance out of lines `UTTERANCE.WORD PHONE …`, one a word."""
+def read_phones(path: Path) -> dict[str, list[list[str]]]:
+    """Phones of each utterance, word by word, out of lines `UTTERANCE.WORD PHONE …`, one a word."""
     words: dict[str, dict[int, list[str]]] = defaultdict(dict)
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         key, *phones = line.split()
@@ -52,11 +54,10 @@ def read_phones(path: Path) -> dict[str, tuple[str, ...]]:
         if not dot or not word.isdigit() or not phones:
             raise AsrError(f"{path}:{number}: expected 'UTTERANCE.WORD PHONE …', not {line!r:.60}")
         words[utterance][int(word)] = [MARKS.sub("", phone) for phone in phones]
-    return {utterance: tuple(phone for word in sorted(spoken) for phone in spoken[word])
-            for utterance, spoken in words.items()}
+    return {utterance: [spoken[word] for word in sorted(spoken)] for utterance, spoken in words.items()}
 
 
-def read_split(corpus: Path, name: str, phones: dict[str, tuple[str, ...]]) -> list[Utterance]:
+def read_split(corpus: Path, name: str, phones: dict[str, list[list[str]]]) -> list[Utterance]:
     """The rows of one split, from its `wav.scp`, `utt2spk` and `text`."""
     tables = {table: read_table(corpus / name / table) for table in ("wav.scp", "utt2spk", "text")}
     utterances = []
@@ -65,9 +66,12 @@ def read_split(corpus: Path, name: str, phones: dict[str, tuple[str, ...]]) -> l
         if lacks or utterance not in phones:
             raise AsrError(f"{corpus / name}: utterance {utterance!r} is not in {(lacks or ['text-phone'])[0]}")
         audio = corpus / path
+        words, each = tables["text"][utterance].lower(), phones[utterance]
         utterances.append(Utterance(
-            utterance, audio, duration=recording_seconds(audio), phones=phones[utterance],
-            speaker=tables["utt2spk"][utterance], extra={"words": tables["text"][utterance].lower()}))
+            utterance, audio, duration=recording_seconds(audio), phones=tuple(phone for word in each for phone in word),
+            speaker=tables["utt2spk"][utterance],
+            extra=word_extra(words.split(), [len(word) for word in each]) if len(words.split()) == len(each)
+            else {"words": words}))
     return utterances
 
 

@@ -6,7 +6,8 @@ Splits   the standard ones of `speakers.tsv`: train 462 speakers, 3,696 utteranc
          The other 94 speakers of the complete test set are not used.
 Leaves   the sentences SA1 and SA2 out: every speaker reads them, so they would be in training and test.
 Labels   the 61 symbols as they are, `h#` included; fold when scoring (`asr score --protocol timit39`).
-Times    `phone_times`, seconds. `words`, lower case, where there is a `.WRD`; else the sentence of the `.TXT`.
+Times    `phone_times`, seconds. `words`, lower case, and `word_times` where there is a `.WRD`; else `words` is the
+         sentence of the `.TXT`.
 
 All speakers of NLTK's sample belong to TIMIT's training set. Where a folder holds training speakers only, or with
 `--sample`, the split is the sample's own and disjoint in speakers: see SAMPLE_TEST and SAMPLE_DEV.
@@ -91,7 +92,7 @@ def read_utterance(speaker: str, name: str, labels: Path) -> Utterance:
     segments = read_phn(labels)
     extra = segments.as_extra()
     if ".wrd" in beside:
-        extra["words"] = " ".join(read_phn(beside[".wrd"]).phones)
+        extra |= read_phn(beside[".wrd"]).as_words()
     elif ".txt" in beside:
         extra["words"] = read_text(beside[".txt"]).split(maxsplit=2)[-1].strip()
     return Utterance(f"{speaker}_{name}", audio, duration=recording_seconds(audio), phones=segments.phones,
