@@ -208,7 +208,8 @@ class Decode(Section):
 
     beam: Positive = 10                         # 1: greedy
     nbest: Positive = 1
-    batch_size: Positive = 16                   # utterances at a time
+    batch_size: Positive = 16                   # utterances at a time …
+    batch_seconds: Above0 = 80.0                # … and seconds of them, as if each were as long as the longest
     ctc_weight: Share = 0.3                     # of the CTC prefix score, where the model has a branch
     length_bonus: Finite = 0.0                  # log probability added for every phone
     longest: Above0 = 25.0                      # phones a second, at most …

@@ -47,7 +47,7 @@ from asr.search.times import Evidence, method_of, place, tiles, unsmooth, unsmoo
 from asr.shares import decode_shares
 from asr.training.distributed import Processes, pick_device, processes
 
-AHEAD = 8           # batches of utterances that are sorted by length together
+AHEAD = 4           # batches of utterances that are sorted by length together
 NAMED = 20          # utterances that failed, named on standard error; a list beside the output names all
 PATIENCE = datetime.timedelta(days=7)    # of processes that wait for a slower one
 
@@ -115,16 +115,19 @@ class Transcriber:
 
     def stretches(self, source: FeatureSource, known: Mapping[str, Hypothesis]) -> Iterator[tuple[list[int], bool]]:
         """Utterances that are searched together, and whether that is a single one, read piece by piece."""
-        waiting: list[int] = []
+        settings, waiting, seconds = self.settings, list[int](), 0.0
         for i, utterance in enumerate(source.utterances):
-            long = utterance.id not in known and self._is_long(source, i)
-            if waiting and (long or len(waiting) == AHEAD * self.settings.batch_size):
+            length = 0.0 if utterance.id in known else self._length(source, i)
+            long = length > settings.long.after and isinstance(source, OnTheFly)
+            if waiting and (long or len(waiting) == AHEAD * settings.batch_size
+                            or seconds + length > AHEAD * settings.batch_seconds):
                 yield waiting, False
-                waiting = []
+                waiting, seconds = [], 0.0
             if long:
                 yield [i], True
             else:
                 waiting.append(i)
+                seconds += length
         if waiting:
             yield waiting, False
 
@@ -173,21 +176,20 @@ class Transcriber:
             return LongSearch(self.network, self.settings)
         return SpanSearch(self.network, self.settings, loudness)
 
-    def _is_long(self, source: FeatureSource, i: int) -> bool:
-        """Whether an utterance is read piece by piece. What cannot be read is found out later.
+    def _length(self, source: FeatureSource, i: int) -> float:
+        """Seconds of an utterance; 0 of what cannot be read, which is found out later.
 
-        So is a whole file that was cut off, if what is left of it is long: what was heard is worth having.
+        Of a whole file that was cut off, those that are left: if they are many, what was heard is worth having.
         """
-        if not isinstance(source, OnTheFly):
-            return False
-        utterance, after = source.utterances[i], self.settings.long.after
+        utterance = source.utterances[i]
         try:
-            self.bandwidth.notice(utterance.audio, source.rate(i))
-            return source.frames(i) * self.features.hop / 1000 > after
+            if isinstance(source, OnTheFly):
+                self.bandwidth.notice(utterance.audio, source.rate(i))
+            return source.frames(i) * self.features.hop / 1000
         except AsrError:
             with contextlib.suppress(AsrError):
-                return utterance.duration is None and probe(utterance.audio, torn=True).duration > after
-        return False
+                return probe(utterance.audio, torn=True).duration if utterance.duration is None else 0.0
+        return 0.0
 
     def frames(self, utterance: Utterance, heard: Heard, stream: BinaryIO | None = None) -> Iterator[Tensor]:
         """Normalised features, piece by piece. A recording that breaks off ends here, and is noted as broken."""
@@ -223,9 +225,7 @@ class Transcriber:
                 feats[i] = self._features(source, i)
             except AsrError as error:
                 tally.failures.append((source.utterances[i].id, str(error)))
-        by_length = sorted(feats, key=lambda i: len(feats[i]))
-        for first in range(0, len(by_length), self.settings.batch_size):
-            rows = by_length[first:first + self.settings.batch_size]
+        for rows in self._together({i: len(frames) for i, frames in feats.items()}):
             batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
             lengths = torch.tensor([len(feats[i]) for i in rows], device=self.device)
             utterances = [source.utterances[i] for i in rows]
@@ -237,6 +237,18 @@ class Transcriber:
                 else:
                     done[i] = self._counted(with_origin(result, source.utterances[i], length), length, tally)
         yield from (done[i] for i in numbers if i in done)
+
+    def _together(self, lengths: Mapping[int, int]) -> Iterator[list[int]]:
+        """Utterances, told by their frames, in batches: the shortest first, and none larger than the settings allow."""
+        rows: list[int] = []
+        most = self.settings.batch_seconds * 1000 / self.features.hop       # frames, padding among them
+        for i in sorted(lengths, key=lengths.__getitem__):
+            if rows and (len(rows) == self.settings.batch_size or (len(rows) + 1) * lengths[i] > most):
+                yield rows
+                rows = []
+            rows.append(i)
+        if rows:
+            yield rows
 
     def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float], feats: Tensor,
               frames: Tensor) -> Iterator[Hypothesis | AsrError]:

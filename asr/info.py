@@ -124,8 +124,8 @@ def _memory(info: Info) -> list[str]:
     decode = info.config.decode
     lines = [f"at most {info.long.total / MB:.0f} MB above the loaded model, however long a recording is "
              f"(decode.long.road: {decode.long.road if walks(info.config) else 'spans'})"]
-    lines.append(f"at most {info.batch.total / MB:.0f} MB for {decode.batch_size} utterances of {decode.long.after:g} "
-                 "s together (decode.batch_size)")
+    lines.append(f"at most {info.batch.total / MB:.0f} MB for short ones, {decode.batch_size} together or "
+                 f"{decode.batch_seconds:g} s of them (decode.batch_size, batch_seconds)")
     return lines
 
 

@@ -46,7 +46,7 @@ dev per        12.5
 written by     asr {own_version()}
 decoding       beam 10, CTC 0.3, window 0.5 s back, 1.2 s ahead
 memory         at most {bound} MB above the loaded model, however long a recording is (decode.long.road: spans)
-memory         at most {batch} MB for 16 utterances of 30 s together (decode.batch_size)
+memory         at most {batch} MB for short ones, 16 together or 80 s of them (decode.batch_size, batch_seconds)
 """
 
 
@@ -95,6 +95,7 @@ def test_the_bound_grows_with_what_costs(key: str) -> None:
 def test_the_goal_of_300_mb(name: str) -> None:
     config = load_config(CONF / f"{name}.yaml", ["decode.beam=10"])
     assert long_bound(config, 62).total < 300 * MB
+    assert batch_bound(config, 62).total < 300 * MB
 
 
 def test_the_bound_knows_no_length() -> None:
@@ -103,7 +104,14 @@ def test_the_bound_knows_no_length() -> None:
 
 
 def test_utterances_together() -> None:
-    config = Config()
+    config = override_config(Config(), ["decode.batch_seconds=1000"])
     assert batch_bound(config, 58, 20.0).total > 1.8 * batch_bound(config, 58, 10.0).total
     fewer = override_config(config, ["decode.batch_size=4"])
     assert batch_bound(fewer, 58).total < batch_bound(config, 58).total / 3
+
+
+def test_long_ones_together_are_fewer() -> None:
+    """Sixteen of thirty seconds took 666 MB, seven times what a recording of hours takes."""
+    config = Config()
+    assert batch_bound(config, 58, 30.0).total < 1.1 * batch_bound(config, 58, 5.0).total
+    assert batch_bound(config, 58, 300.0).total > 3 * batch_bound(config, 58, 30.0).total, "one is never parted"

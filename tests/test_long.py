@@ -249,6 +249,25 @@ def test_strict(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert asr("decode", model, files[0], "--strict").code == 0
 
 
+def test_a_batch_is_as_large_as_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In seconds with their padding, be there utterances enough or not; and what is found is the same."""
+    for number, seconds in enumerate([0.5, 3.0, 1.0, 0.7, 4.0, 1.5, 2.5, 0.6]):
+        write(tmp_path / f"x{number}.wav", bursts(seconds, seed=number))
+    sizes: list[tuple[int, int]] = []
+    whole = Transcriber.batch
+
+    def batch(self, utterances, seconds, feats, frames):
+        sizes.append(feats.shape[:2])
+        return whole(self, utterances, seconds, feats, frames)
+    monkeypatch.setattr(Transcriber, "batch", batch)
+    rows = decoded(model, tmp_path, "-o", "decode.batch_seconds=3.2")
+    assert [count for count, _ in sizes] == [3, 2, 1, 1, 1]
+    assert all(count * frames <= 320 for count, frames in sizes if count > 1)
+    sizes.clear()
+    assert [row["text"] for row in decoded(model, tmp_path)] == [row["text"] for row in rows]
+    assert [count for count, _ in sizes] == [8]
+
+
 def test_nothing_found_is_flagged(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_poor({"ended": "limit"}, 0)
     assert not is_poor({"ended": "eos"}, 0)

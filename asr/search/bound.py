@@ -18,7 +18,7 @@ from asr.search.stepper import MORE_CANDIDATES
 
 FLOAT, DOUBLE = 4, 8
 READ = 10.0             # s of audio read at a time
-AHEAD = 8               # batches of short utterances whose features are made together
+AHEAD = 4               # batches of short utterances whose features are made together
 COPIES_SAMPLES = 8      # of a piece of audio: as read, mixed, joined with the rest, framed
 COPIES_LAYER = 6        # of a layer's output: two directions, turned back, joined, normalised, masked
 COPIES_KEYS = 4         # of the energies' hidden layer: keys, plus query, plus location, its tanh
@@ -67,13 +67,21 @@ def long_bound(config: Config, phones: int) -> Bound:
 
 
 def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bound:
-    """For a batch of utterances of `longest` seconds each, by default those just too short to be read in blocks."""
-    decode, seconds = config.decode, longest or config.decode.long.after
-    frames = decode.batch_size * seconds * 1000 / config.features.hop
+    """For batches of utterances of up to `longest` seconds, by default those just too short to be read in blocks."""
+    decode, longest = config.decode, longest or config.decode.long.after
+    full = min(longest, decode.batch_seconds / decode.batch_size)       # s: the longest of which all rows are taken
+    return max((_batch(config, phones, seconds) for seconds in (full, longest)), key=lambda bound: bound.total)
+
+
+def _batch(config: Config, phones: int, seconds: float) -> Bound:
+    """For as many utterances of so many seconds as are searched together."""
+    decode = config.decode
+    rows = max(1, min(decode.batch_size, math.floor(decode.batch_seconds / seconds + 1e-6)))
+    frames = rows * seconds * 1000 / config.features.hop
     S = math.ceil(seconds / _seconds(config))
-    audio, memory = (AHEAD + 2) * frames * _features(config), decode.batch_size * S * _frame(config, phones)
+    audio, memory = (AHEAD + 2) * frames * _features(config), rows * S * _frame(config, phones)
     return Bound(audio, _encoder(config, frames), memory,
-                 _search(config, phones, decode.batch_size, seconds * decode.longest, S), held=memory)
+                 _search(config, phones, rows, seconds * decode.longest, S), held=memory)
 
 
 def walks(config: Config) -> bool:
