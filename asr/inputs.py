@@ -40,7 +40,8 @@ def sources(inputs: Sequence[str], features: config.Features) -> Iterator[Featur
             files.append(path)
     if files:
         stems = Counter(file.stem for file in files)
-        ids = (id if stems[file.stem] > 1 else spelt(Path(file.stem)) for id, file in zip(_ids(files, Path()), files, strict=True))
+        ids = (id if stems[file.stem] > 1 else spelt(Path(file.stem))
+               for id, file in zip(_ids(files, Path()), files, strict=True))
         yield OnTheFly([Utterance(id, file) for id, file in zip(ids, files, strict=True)], features)
 
 
