@@ -148,6 +148,24 @@ def test_a_hypothesis_does_not_depend_on_its_neighbours(line: Line) -> None:
             assert row["score"] == pytest.approx(wanted[id]["score"], abs=1e-4)
 
 
+def test_a_long_recording_does_not_depend_on_how_many_spans_are_searched_together(line: Line) -> None:
+    """Nor do its times: with one span at a time, evidence of them was let go before its phones had settled."""
+    path = line.folder / "long.wav"
+    soundfile.write(path, np.concatenate([soundfile.read(line.folder / f"train-{n:02d}.wav")[0] for n in range(50)]),
+                    16000)
+    spans = [f"decode.long.{key}" for key in ("after=1", "span=1.0", "overlap=0.25", "block=0.5", "margin=0.2")]
+    def row(batch: int) -> dict[str, Any]:
+        return line.decode(path, *(word for key in [*spans, f"decode.long.batch={batch}"] for word in ("-o", key)))[0]
+    wanted = row(8)
+    assert wanted["text"].count(" ") > 100
+    for batch in (1, 3, 32):
+        found = row(batch)
+        assert found["text"] == wanted["text"]
+        assert found["score"] == pytest.approx(wanted["score"], abs=1e-4)
+        for one, other in zip(found["phones"], wanted["phones"], strict=True):
+            assert (one["start"], one["end"]) == pytest.approx((other["start"], other["end"]), abs=1e-3)
+
+
 def test_hypotheses_have_times_and_n_best(line: Line) -> None:
     for row in line.decode(line.dev, "-o", "decode.nbest=3"):
         assert row["text"] == " ".join(phone["phone"] for phone in row["phones"])
