@@ -23,7 +23,7 @@ from asr import config
 from asr.corpus.records import Hypothesis, Utterance
 from asr.corpus.words import timed_words
 from asr.decode import NAMED, Heard, Live, Tally, Transcriber, check_ids, sources, with_origin
-from asr.errors import AsrError
+from asr.errors import AsrError, printable
 from asr.formats.writers import write_hypotheses
 from asr.model.file import Model
 from asr.search.blocks import encode_blocks
@@ -130,8 +130,9 @@ def align(model: Model, manifests: Sequence[str], settings: config.Decode, *, fo
         print(f"{tally.utterances} utterance(s), {tally.seconds:.1f} s of speech aligned by {aligner.method} in "
               f"{taken:.1f} s ({taken / max(tally.seconds, 1e-9):.4f} x real time)", file=sys.stderr)
     for id, reason in tally.failures[:NAMED]:
-        named = reason.startswith(f"{id}:") or repr(id) in reason
-        print(f"asr: {reason}" if named else f"asr: {id}: {reason}", file=sys.stderr)
+        name = printable(id)
+        named = reason.startswith(f"{name}:") or repr(id) in reason
+        print(f"asr: {reason}" if named else f"asr: {name}: {reason}", file=sys.stderr)
     if len(tally.failures) > NAMED:
         print(f"asr: and {len(tally.failures) - NAMED} more", file=sys.stderr)
     return tally

@@ -22,7 +22,7 @@ from torch import Tensor
 from asr import config
 from asr.bandwidth import Bandwidth
 from asr.corpus.records import Hypothesis, PackedPhones, TimedPhone, Utterance
-from asr.errors import AsrError
+from asr.errors import AsrError, printable
 from asr.files import Steady
 from asr.formats.record import Record, keepable, mark, write_failures
 from asr.formats.writers import write_hypotheses
@@ -425,8 +425,9 @@ def _tell(tally: Tally, opened: Sequence[FeatureSource], record: Record | None, 
     listed = write_failures(out, tally.failures, audio) if out is not None else None
     shown = tally.failures if listed is None else tally.failures[:NAMED]
     for id, reason in shown:
-        named = reason.startswith(f"{id}:") or repr(id) in reason
-        print(f"asr: {reason}" if named else f"asr: {id}: {reason}", file=sys.stderr)
+        name = printable(id)
+        named = reason.startswith(f"{name}:") or repr(id) in reason
+        print(f"asr: {reason}" if named else f"asr: {name}: {reason}", file=sys.stderr)
     if len(shown) < len(tally.failures):
         print(f"asr: and {len(tally.failures) - len(shown)} more, all {len(tally.failures)} with reasons in {listed}",
               file=sys.stderr)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """A text from anywhere as one line for a terminal: what would break it, or move the cursor, as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class AsrError(Exception):
     """What went wrong, where, and what to try, in one line.
 
@@ -12,7 +17,7 @@ class AsrError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(printable(message))
 
 
 class UsageError(AsrError):

@@ -111,6 +111,17 @@ def test_recordings_named_in_an_old_encoding(bench: Bench) -> None:
            "file\n")
 
 
+@pytest.mark.parametrize("command", ["decode", "align"])
+def test_an_id_does_not_reach_the_terminal_as_it_stands(bench: Bench, command: str) -> None:
+    (bench.folder / "bad.wav").write_bytes(b"")
+    row = {"id": "\x1b[2Jok\n", "audio_filepath": "bad.wav", "text": "a"}
+    done = asr(command, bench.model, bench.rows(row), "--device", "cpu")
+    assert done.code == 1
+    assert done.err.isascii()
+    assert done.err.replace("\n", "").isprintable()
+    assert done.err.count("\n") == 1
+
+
 def test_a_name_that_kaldi_would_run(bench: Bench) -> None:
     os.link(bench.folder / "u-0.wav", bench.folder / "$(touch${IFS}x)|")
     done = asr("export", "kaldi", bench.rows({"id": "a", "audio_filepath": "$(touch${IFS}x)|"}), bench.folder / "kaldi")

@@ -187,6 +187,18 @@ def test_a_key_that_changes_what_the_weights_compute_is_refused(key: str, versio
             "install the version that wrote it, or train the model anew")
 
 
+def test_a_key_from_elsewhere_does_not_reach_the_terminal_as_it_stands(
+        model: Path, tiny_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    """It could clear the screen, or add lines of its own."""
+    tree = tiny_config().model_dump()
+    tree["decode"]["\x1b[2Jok\n"] = 1
+    rewrite(model, lambda tensors: None, config=json.dumps(tree), version="9\r1")
+    load_model(model)
+    assert capsys.readouterr().err == (
+        f"asr: {model}: was written by asr 9\\r1: decode.\\x1b[2Jok\\n of its config mean nothing to this one and are "
+        "passed over\n")
+
+
 def test_a_key_that_only_trained_or_searched_is_passed_over(
         model: Path, tmp_path: Path, tiny_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_config()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.config import Config, override_decoding, parse_config, without_unknown
 from asr.corpus.phones import PhoneSet
-from asr.errors import AsrError
+from asr.errors import AsrError, printable
 from asr.files import writing
 
 if TYPE_CHECKING:
@@ -189,8 +189,9 @@ def load_model(path: Path, device: str = "cpu") -> Model:
     if _digest(tensors, header.metadata) != header.sha256:
         raise AsrError(f"{path}: does not match its checksum, the file is damaged: {advice}")
     if header.passed_over:
-        print(f"asr: {path}: was written by {_writer(header.version)}: {', '.join(header.passed_over)} of its config "
-              "mean nothing to this one and are passed over", file=sys.stderr)
+        keys = ", ".join(header.passed_over)
+        print(printable(f"asr: {path}: was written by {_writer(header.version)}: {keys} of its config mean nothing to "
+                        "this one and are passed over"), file=sys.stderr)
     width = feature_width(header.config.features)
     held = sum(tensor.numel() for tensor in tensors.values())
     if _fewest_weights(header.config) > held:       # before memory is taken for them
