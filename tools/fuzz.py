@@ -38,7 +38,8 @@ MEMORY = 1 << 30        # bytes that all cases together may add to the largest s
 NUMBERS = [b"0", b"-1", b"1e309", b"nan", b"99999999999999999999", b"0.0000001", b"-0", b"1e-400", b"\xff\xff\xff\xff"]
 WORDS = [b"../../x", b"/etc/passwd", b"a\0b", b"\xed\xa0\x80", "\u2028".encode(), b"\xef\xbb\xbf", b"{", b"}",
          b"[" * 2000, b'"', b"\n", b"\r", b"\t", b" ", b"(", b")", b"%s", b"!!python/object:os.system", b"touch x |",
-         b"&a [*a, *a]", b"<eos>", b"a" * 5000, b"cat x |", b"'", b"\\", b"#", b":"]
+         b"&a [*a, *a]", b"<eos>", b"a" * 5000, b"cat x |", b"'", b"\\", b"#", b":",
+         b"\\ud800", b"\\udce9"]
 
 
 @dataclass(frozen=True)
