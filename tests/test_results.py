@@ -7,14 +7,22 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
+from asr.align import align
 from asr.config import Config, override_config
+from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance, write_manifest
+from asr.frontend.fbank import Normaliser
+from asr.model.file import load_model, save_model
+from asr.score import Options, score_files
 
 TOOL = Path(__file__).parents[1] / "tools" / "results.py"
 REFERENCE = {"u1": "h# iy q t h#", "u2": "h# aa ix n h#", "u3": "h# s h#", "u4": "h# m aa h#"}
@@ -107,3 +115,50 @@ def test_phones_that_a_model_cannot_know_are_told(tmp_path: Path, test_set: Path
     results(test_set, *knows, *few, "--out", tmp_path / "R.md")
     assert ("\nPhones of the test set that the model has a name for: few 52.9 %, none 0.0 %. The others "
             in (tmp_path / "R.md").read_text())
+
+
+TIMES_HEAD = "| run | times by | measured | 10 ms | 20 ms | 25 ms | 50 ms | mean | median | bias |"
+
+
+def test_a_table_of_times_by_every_method_that_a_model_has(
+        tmp_path: Path, manifest: Callable[..., Path], tiny_network: Callable[..., Any],
+        tiny_config: Callable[..., Config]) -> None:
+    test_set, run = manifest("test", 4), tmp_path / "timed"
+    rows = [json.loads(line) for line in test_set.read_text().splitlines()]
+    for row in rows:
+        row["phone_times"] = [[0.1 * n, 0.1 * (n + 1)] for n in range(len(row["text"].split()))]
+    rows[3]["text"] = rows[3]["text"][:-1] + "x"            # nothing that the model could align
+    test_set.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.mkdir()
+    save_model(run / "model.asr", tiny_network(phones=4, gain=2.0), tiny_config(), PhoneSet(["a", "b", "c"]),
+               Normaliser(torch.full((8,), -8.0), torch.full((8,), 4.0)), {"seed": 1})
+    late = [{"id": row["id"], "phones": [
+        {"phone": phone, "start": start + 0.015, "end": end + 0.015}
+        for phone, (start, end) in zip(row["text"].split(), row["phone_times"], strict=True)]} for row in rows]
+    (run / "test.hyp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in late))
+    done = results(test_set, run, "--times", "--out", tmp_path / "R.md")
+    assert done.returncode == 0
+    assert "unknown phone 'x'" in done.stderr
+    lines = (tmp_path / "R.md").read_text().splitlines()
+    table = lines[lines.index(TIMES_HEAD) + 2:][:3]         # it has no classifier of frames
+    starts = sum(len(row["text"].split()) - 1 for row in rows)
+    assert table[2] == (f"| timed | `asr decode` | {starts} of {starts} | 0.0 | **100.0** | 100.0 | 100.0 | 15.0 | "
+                        "15.0 | +15.0 |")
+    (tmp_path / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    model = load_model(run / "model.asr")
+    for line, (method, name) in zip(table, (("ctc", "CTC"), ("attention", "attention")), strict=False):
+        decode = model.config.decode.model_copy(update={"times": method})
+        align(model, [str(tmp_path / "known.jsonl")], decode, formats=["jsonl"], out=tmp_path / "aligned.jsonl")
+        (system,) = score_files(str(tmp_path / "known.jsonl"), [str(tmp_path / "aligned.jsonl")],
+                                Options(boundaries=True)).systems
+        found = system.boundaries
+        assert found is not None
+        assert found.errors
+        assert line == (f"| timed | `asr align`, {name}, 3 of 4 utterances | {len(found.errors)} of {found.starts} | "
+                        f"{found.within(10):.1f} | **{found.within(20):.1f}** | {found.within(25):.1f} | "
+                        f"{found.within(50):.1f} | {1000 * found.mean:.1f} | {1000 * found.median:.1f} | "
+                        f"{1000 * found.bias:+.1f} |")
+    test_set.write_text("".join(json.dumps(row | {"phone_times": None}) + "\n" for row in rows))
+    untimed = results(test_set, run, "--times", "--out", tmp_path / "Q.md")
+    assert (untimed.returncode, (tmp_path / "Q.md").exists()) == (1, False)
+    assert "utterances have no times, 'test-0' for one: --boundaries needs 'phone_times'" in untimed.stderr

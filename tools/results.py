@@ -8,7 +8,6 @@ A run folder holds `model.asr` and the hypotheses, `test.hyp.jsonl`. Folders `NA
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -88,6 +87,7 @@ def measure_times(run: Run, folder: Path, hypotheses: str, reference: Path) -> R
     """The run with the exactness of its times: of the known transcript by each method, and of what it recognised."""
     from asr.align import align
     from asr.model.file import load_model
+    from asr.search.times import method_of
     model = load_model(folder / "model.asr")
     lines = filter(str.strip, reference.read_text(encoding="utf-8-sig").splitlines())
     rows = {json.loads(line)["id"]: line for line in lines}
@@ -96,12 +96,15 @@ def measure_times(run: Run, folder: Path, hypotheses: str, reference: Path) -> R
         for method, name in METHODS.items():
             out, known = Path(scratch) / f"{method}.jsonl", Path(scratch) / "known.jsonl"
             settings = model.config.decode.model_copy(update={"times": method})
-            with contextlib.suppress(AsrError):         # the model has none of this kind
-                align(model, [str(reference)], settings, formats=["jsonl"], out=out)
-                aligned = [hypothesis.id for hypothesis in read_hypotheses(out)]
-                known.write_text("".join(rows[id] + "\n" for id in aligned), encoding="utf-8")
-                part = f", {len(aligned):,} of {len(rows):,} utterances" if len(aligned) < len(rows) else ""
-                times.append(Times(f"`asr align`, {name}{part}", _boundaries(known, out)))
+            try:
+                method_of(model, method)
+            except AsrError:        # it has none of this kind
+                continue
+            align(model, [str(reference)], settings, formats=["jsonl"], out=out)
+            aligned = [hypothesis.id for hypothesis in read_hypotheses(out)]
+            known.write_text("".join(rows[id] + "\n" for id in aligned), encoding="utf-8")
+            part = f", {len(aligned):,} of {len(rows):,} utterances" if len(aligned) < len(rows) else ""
+            times.append(Times(f"`asr align`, {name}{part}", _boundaries(known, out)))
     return replace(run, times=[*times, Times("`asr decode`", _boundaries(reference, folder / hypotheses))])
 
 
