@@ -451,6 +451,16 @@ def test_a_file_that_is_not_what_it_says_is_refused(name, text, message, tmp_pat
         read_transcripts(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(("name", "text"), [
+    ("x.ctm", "u 1 0.000 nan a 1.0\n"),
+    ("x.jsonl", '{"id": "u", "phones": [{"phone": "a", "start": NaN, "end": 1}]}\n'),
+    ("m.jsonl", '{"id": "u", "audio_filepath": "a.wav", "text": "a", "phone_times": [[0, Infinity]]}\n')])
+def test_a_time_that_is_no_number_is_refused(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AsrError, match=f"{name}: 'u' has a phone whose time is no number of seconds"):
+        read_transcripts(str(tmp_path / name))
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(AsrError, match=r"gone\.trn: cannot be read: No such file"):
         read_transcripts(str(tmp_path / "gone.trn"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ def read_transcripts(source: str, kind: str | None = None) -> list[Transcript]:
         if transcript.id in seen:
             raise AsrError(f"{name}: id {transcript.id!r} occurs twice: an id names one utterance: leave one "
                            "of them out")
+        if not all(math.isfinite(second) for time in transcript.times or () for second in time):
+            raise AsrError(f"{name}: {transcript.id!r} has a phone whose time is no number of seconds: mend it")
         seen.add(transcript.id)
     return transcripts
 
