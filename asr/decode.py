@@ -289,7 +289,7 @@ class Transcriber:
         starts, seconds = None, heard.seconds
         if keeper is not None:
             with contextlib.suppress(AsrError):         # phones without a place stay where the attention saw them
-                starts = keeper.finish().starts
+                starts = keeper.starts()
         if starts is None:
             phones = PackedPhones(self._timed(recording.ids, recording.foci, recording.log_probs, seconds))
         else:

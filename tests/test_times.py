@@ -99,7 +99,7 @@ def test_following_in_pieces_is_the_whole_search(seed: int) -> None:
     follower.expect(ids)
     for piece in rows.split(7):
         follower.listen(piece)
-    first, confidences = map(list, follower.finish())
+    first, confidences = list(follower.finish()), list(follower.confidences())
     whole = stretches(best_path(rows, ids), rows, ids)
     assert first == whole[0]
     assert confidences == pytest.approx(whole[1], abs=1e-5)
@@ -120,7 +120,7 @@ def test_a_narrow_band_and_a_short_memory_follow_sound_evidence_to_the_end() -> 
         follower.listen(rows[follower.settled + len(follower.back):end])
         held = max(held, len(follower.back))
     follower.listen(rows[follower.settled + len(follower.back):])
-    assert list(follower.finish()[0]) == stretches(path, rows, ids)[0]
+    assert list(follower.finish()) == stretches(path, rows, ids)[0]
     assert held < 40
 
 
@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_told() -> None:
     follower.listen(random_rows(10, 3, 0))
     with pytest.raises(AsrError, match=r"^the recording ends about phone \d+ of 80: is the transcript"):
         follower.finish()
-    assert Follower().finish() == ([], [])
+    assert (Follower().finish(), list(Follower().confidences())) == ([], [])
     with pytest.raises(ValueError, match="a band of 6 states"):
         Follower(band=6)
 

@@ -39,7 +39,7 @@ class Follower:
         self.back: list[tuple[int, Rows, Rows]] = []        # base, pointers (band,), log probabilities (V,) of a row
         self.settled = 0                                    # rows before these
         self.first = array("i")                             # row in which each phone begins, as far as settled
-        self.sums = array("d")                              # of its probability, over …
+        self.sums = array("f")                              # of its probability, over …
         self.counts = array("i")                            # … so many rows
         self._label()
 
@@ -55,14 +55,14 @@ class Follower:
             if len(self.back) >= self.lag:
                 self._settle(self.base + int(self.scores.argmax()), len(self.back) // 2)
 
-    def finish(self) -> tuple[Sequence[int], Sequence[float]]:
-        """The first row of each phone and its mean probability.
+    def finish(self) -> Sequence[int]:
+        """The first row of each phone.
 
         Raises:
             AsrError: the path did not get to the end of the transcript.
         """
         if not self.ids:
-            return [], []
+            return []
         ends = [state for state in (2 * len(self.ids) - 1, 2 * len(self.ids))
                 if 0 <= state - self.base < self.band and np.isfinite(self.scores[state - self.base])]
         if not ends:
@@ -71,8 +71,11 @@ class Follower:
                            "of another recording?")
         self._settle(max(ends, key=lambda state: self.scores[state - self.base]), len(self.back))
         self._fill(len(self.ids), self.settled)
-        return self.first, array("d", (total / max(1, count) for total, count
-                                       in zip(self.sums, self.counts, strict=True)))
+        return self.first
+
+    def confidences(self) -> Iterator[float]:
+        """The mean probability of each phone over its rows, once all is finished."""
+        return (total / max(1, count) for total, count in zip(self.sums, self.counts, strict=True))
 
     def _label(self) -> None:
         """What the band's states say, which of them exist, and which may be entered over the pause before them."""
@@ -180,9 +183,16 @@ class Timekeeper:
         Raises:
             AsrError: the phones have no place in the recording.
         """
+        return Placed(array("d", self.starts()), array("d", self.follower.confidences()))
+
+    def starts(self) -> Iterator[float]:
+        """In seconds, one after another, where their confidences are not asked for: hours are not held twice.
+
+        Raises:
+            AsrError: at once, as `finish`.
+        """
         self._listen(self.passed + self.rows)
-        first, confidences = self.follower.finish()
-        return Placed(array("d", map(self.evidence.seconds, first)), confidences)
+        return map(self.evidence.seconds, self.follower.finish())
 
     def _wait(self, rows: Tensor) -> None:
         self.waiting.append(rows)
