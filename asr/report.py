@@ -73,7 +73,7 @@ def report(inputs: Sequence[str], out: Path, asked: Asked) -> list[str]:
         heard = [Heard(system, {t.id: t for t in read_transcripts(name)}, _records(name))
                  for system, name in zip(result.systems, hypotheses, strict=True)]
         cards = _cards(str(reference), result, heard, Gazer(model), asked)
-    contents = Contents(asked.title or " · ".join(Path(name).name for name in inputs),
+    contents = Contents(asked.title or " · ".join(short_names(inputs)),
                         [_run(folder) for folder in folders], result, cards, _seconds(heard), _made())
     page = render(contents)
     with writing(out) as file:
@@ -81,6 +81,16 @@ def report(inputs: Sequence[str], out: Path, asked: Asked) -> list[str]:
     if cards and model is None and not problems:
         print("asr: the page shows no attention: --model MODEL adds it", file=sys.stderr)
     return problems
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The last parts of each path, as few as tell them apart."""
+    parts = [Path(path).parts for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        short = [str(Path(*some[-count:])) for some in parts]
+        if len(set(short)) == len(set(parts)):
+            return short
+    return list(paths)
 
 
 def _run(folder: Path) -> Run:

@@ -24,7 +24,7 @@ from asr.corpus.records import Hypothesis, TimedPhone, Utterance
 from asr.errors import AsrError
 from asr.formats.transcript import Transcript
 from asr.formats.writers import WRITERS
-from asr.report import Asked, chosen, report
+from asr.report import Asked, chosen, report, short_names
 from asr.reporting import charts, lanes, sound
 from asr.reporting.cards import Card, ticks
 from asr.reporting.gazer import Gazer
@@ -569,3 +569,11 @@ def test_the_page_of_asr_score_opens_and_fits(browser, data, tmp_path):
     browser.open(tmp_path / "score.html", 390, 844, dark=True)
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.complaints == []
+
+
+def test_names_are_as_short_as_tells_them_apart() -> None:
+    assert short_names(["exp/a/test.hyp.jsonl"]) == ["test.hyp.jsonl"]
+    assert short_names(["exp/a/x.jsonl", "exp/b/x.jsonl"]) == ["a/x.jsonl", "b/x.jsonl"]
+    assert short_names(["x.jsonl", "b/x.jsonl"]) == ["x.jsonl", "b/x.jsonl"]
+    assert short_names(["x.jsonl", "x.jsonl"]) == ["x.jsonl", "x.jsonl"]
+    assert short_names([]) == []
