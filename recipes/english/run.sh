@@ -43,7 +43,11 @@ DEPENDS=conf/english.yaml
 stage prep asr prep "$exp/train.jsonl" "$exp/train" --config conf/english.yaml -j "$(cores)"
 OUTPUT=$exp/run stage train "${train[@]}" --config conf/english.yaml --init "$exp/first/model.asr" \
     --train "$exp/train" --dev "$exp/data/dev.jsonl" --run "$exp/run" --resume
-stage decode asr decode "$exp/run/model.asr" "$exp/data/test.jsonl" --out "$exp/run/test.hyp.jsonl"
-asr score "$exp/data/test.jsonl" "$exp/run/test.hyp.jsonl" | tee "$exp/score.txt"
-python tools/results.py "$exp/data/test.jsonl" "$exp/run" --title "English, the model in the box" \
+DEPENDS=conf/english-joins.yaml
+stage prep-joins asr prep "$exp/train.jsonl" "$exp/train-joins" --config conf/english-joins.yaml -j "$(cores)"
+OUTPUT=$exp/joins stage train-joins "${train[@]}" --config conf/english-joins.yaml --init "$exp/run/model.asr" \
+    --train "$exp/train-joins" --dev "$exp/data/dev.jsonl" --run "$exp/joins" --resume
+stage decode asr decode "$exp/joins/model.asr" "$exp/data/test.jsonl" --out "$exp/joins/test.hyp.jsonl"
+asr score "$exp/data/test.jsonl" "$exp/joins/test.hyp.jsonl" | tee "$exp/score.txt"
+python tools/results.py "$exp/data/test.jsonl" "$exp/joins" --title "English, the model in the box" \
     --command "recipes/english/run.sh CORPUS" --out "$exp/RESULTS.md"
