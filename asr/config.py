@@ -212,6 +212,7 @@ class Decode(Section):
     batch_seconds: Above0 = 80.0                # … and seconds of them, as if each were as long as the longest
     ctc_weight: Share = 0.3                     # of the CTC prefix score, where the model has a branch
     length_bonus: Finite = 0.0                  # log probability added for every phone
+    pace: NotNegative = 0.0                     # log probability a second that a hypothesis is ahead, to rank the beam
     longest: Above0 = 25.0                      # phones a second, at most …
     shortest: NotNegative = 0.0                 # … and at least
     beta: Above0 = 1.0                          # further sharpening at decode time, times attention.beta

@@ -204,3 +204,47 @@ def test_empty_places_of_the_beam_mirror_the_best() -> None:
     for rows, ids in seen[:3]:
         assert ids.tolist() == [[1] * ids.size(1)]
         assert rows.tolist() == [[0] * rows.size(1)]
+
+
+class Leading(Toy):
+    """A toy whose hypotheses are ahead by so much for every id 2 that they hold."""
+
+    def __init__(self, lead: float) -> None:
+        super().__init__()
+        self.lead = lead
+
+    def step(self, last: Tensor, state: Prefixes) -> tuple[Step, Prefixes]:
+        step, state = super().step(last, state)
+        return step._replace(lead=self.lead * (state.ids == 2).sum(dim=2)), state
+
+
+class Detour(Leading):
+    """What begins with 1 looks better for two steps, and has nothing to say then."""
+
+    def of(self, table: int, prefix: tuple[int, ...]) -> Tensor:
+        if not prefix:
+            return torch.tensor([0, 0.55, 0.45, 0]).log()
+        if len(prefix) == 1:
+            return torch.tensor([0, 0.5, 0, 0.5]).log()
+        if len(prefix) == 2:
+            return torch.tensor([0.9, 0.1, 0, 0] if prefix[0] == 2 else [0.1, 0.3, 0.3, 0.3]).log()
+        return torch.tensor([1.0, 0, 0, 0]).log()
+
+
+@pytest.mark.parametrize("lead", [0.5, 3.0, -3.0])
+def test_a_lead_counts_while_the_best_are_chosen_and_not_in_the_score(lead: float) -> None:
+    toy, plain = Leading(lead), Leading(0.0)
+    wide = [search(some, some.start(0, 1), [3, 3], width=200, nbest=3) for some in (toy, plain)]
+    assert [[(found.ids, found.score) for found in best] for best in wide[0]] == \
+        [[(found.ids, found.score) for found in best] for best in wide[1]]
+    for table, [found] in enumerate(search(toy, toy.start(0, 1), [4, 4], width=2)):
+        check(toy, table, found)
+
+
+def test_a_lead_keeps_what_has_come_further() -> None:
+    """Of two hypotheses with as many ids, the one that said less of the speech does not crowd the other out."""
+    found = [search(Detour(lead), Detour(lead).start(0), [3], width=2)[0][0] for lead in (0.0, 0.5)]
+    assert found[0].ids[0] == 1
+    assert (found[1].ids[0], len(found[1].ids)) == (2, 2)
+    assert found[1].score == pytest.approx(math.log(0.45 * 0.5 * 0.9))
+    assert found[1].score > found[0].score

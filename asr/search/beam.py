@@ -23,6 +23,7 @@ class Step(NamedTuple):
 
     log_probs: Tensor       # (B, K, V) of the next id; -inf forbids
     notes: Tensor           # (B, K, N) float, remembered for the id chosen (say, where the attention looked)
+    lead: Tensor | None = None      # (B, K), added to the scores while the best continuations are chosen, and then not
 
 
 class Stepper(Protocol[S]):
@@ -48,7 +49,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Beam(Generic[S]):
-    """Live hypotheses of B utterances, best first."""
+    """Live hypotheses of B utterances, best first (by score and lead)."""
 
     state: S
     scores: Tensor      # (B, K) float64; -inf: an empty place
@@ -82,7 +83,8 @@ def expand(stepper: Stepper[S], beam: Beam[S], width: int, bonus: float = 0.0,
            may_end: Tensor | None = None) -> tuple[Beam[S], list[Ending], Tensor]:
     """One step: the `width` best continuations of each utterance, and those that end.
 
-    A hypothesis ends when its end is among the `width` best of all continuations.
+    A hypothesis ends when its end is among the `width` best of all continuations. Hypotheses of as many ids may have
+    come further or less far: the step's `lead` makes them comparable, like the future cost of phrase-based translation.
 
     Args:
         bonus: log probability added for every id
@@ -99,8 +101,9 @@ def expand(stepper: Stepper[S], beam: Beam[S], width: int, bonus: float = 0.0,
     B, K, V = log_probs.shape
     total = beam.scores.unsqueeze(2) + log_probs.double()
     total[:, :, 1:] += bonus
-    best = total.flatten(1).topk(min(2 * width, K * V), dim=1)          # half of them may be ends, not more
-    scores, row, ids = best.values, best.indices // V, best.indices % V
+    ranked = total if step.lead is None else total + step.lead.double().unsqueeze(2)
+    best = ranked.flatten(1).topk(min(2 * width, K * V), dim=1).indices     # half of them may be ends, not more
+    scores, row, ids = total.flatten(1).gather(1, best), best // V, best % V
 
     endings = []
     ends = (ids == 0) & (torch.arange(ids.size(1), device=ids.device) < width) & scores.isfinite()
@@ -154,7 +157,7 @@ def search(stepper: Stepper[S], state: S, limits: Sequence[int], *, width: int, 
                 before.ids[where].tolist(), end.score, [*before.log_probs[where].tolist(), end.log_prob],
                 torch.cat([before.notes[where], notes[where].unsqueeze(0)]) if u else notes[where].unsqueeze(0), "eos"))
         staying = []
-        best = beam.scores[:, 0].tolist()
+        best = beam.scores.amax(dim=1).tolist()
         for b, utterance in enumerate(who):
             done = sorted(finished[utterance], key=lambda f: -f.score)[:nbest]
             finished[utterance] = done

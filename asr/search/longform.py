@@ -78,7 +78,7 @@ class LongSearch:
             for ending in endings:
                 if self.best_end is None or ending.score > self.best_end[0].score:
                     self.best_end = ending, before, notes
-            if self.best_end is not None and self.best_end[0].score >= float(beam.scores[0, 0]):
+            if self.best_end is not None and self.best_end[0].score >= float(beam.scores[0].max()):
                 yield self._last(beam, "eos")
                 return
             beam = self._unstick(beam)

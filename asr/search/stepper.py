@@ -68,7 +68,8 @@ class AttentionStepper:
             log_probs, state = self._with_ctc(log_probs, last, state)
         if self.looks:
             log_probs = self._guarded(log_probs, before, focus, state.memory.lengths)
-        return Step(log_probs, torch.stack([focus.float(), entropy], dim=2)), state
+        lead = self.settings.pace * self.network.seconds * focus.float() if self.settings.pace and self.looks else None
+        return Step(log_probs, torch.stack([focus.float(), entropy], dim=2), lead), state
 
     def pick(self, state: SearchState, rows: Tensor, ids: Tensor) -> SearchState:
         """The state of the hypotheses numbered in `rows` (B', K'), extended by `ids`."""
