@@ -295,7 +295,8 @@ class Transcriber:
         else:
             smoothing, ids = self.model.config.train.label_smoothing, len(self.model.phones)
             sure = (unsmooth(math.exp(min(0.0, value)), smoothing, ids) for value in recording.log_probs)
-            phones = PackedPhones(tiles(self.model.phones.decode(recording.ids), starts, sure, seconds))
+            names = (self.model.phones.decode((id,))[0] for id in recording.ids)
+            phones = PackedPhones(tiles(names, starts, sure, seconds))
         signs = recording.health(self.network.seconds, broken=heard.broken is not None)
         hypothesis = Hypothesis(utterance.id, phones, recording.score, signs)
         return with_origin(hypothesis, utterance, seconds)

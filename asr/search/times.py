@@ -150,7 +150,7 @@ def tiled(phones: Sequence[str], starts: Sequence[float], confidences: Iterable[
     return tuple(tiles(phones, starts, confidences, duration))
 
 
-def tiles(phones: Sequence[str], starts: Iterable[float], confidences: Iterable[float],
+def tiles(phones: Iterable[str], starts: Iterable[float], confidences: Iterable[float],
           duration: float) -> Iterator[TimedPhone]:
     """The same, phone by phone."""
     inner = itertools.accumulate((min(max(start, 0.0), duration) for start in itertools.islice(starts, 1, None)), max)
