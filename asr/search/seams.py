@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+REACH = 2       # agreements on either side that speak for one
+
 
 def seam(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]], middle: float,
          tolerance: float) -> tuple[int, int]:
@@ -33,9 +35,6 @@ def seam(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]], 
     best = max(range(len(pairs)), key=lambda p: (company[p], -abs(left[pairs[p][0]][1] - middle)))
     i, j = pairs[best]
     return i + 1, j + 1
-
-
-REACH = 2       # agreements on either side that speak for one
 
 
 def _agreements(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]],
