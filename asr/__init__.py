@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asr.decode import Transcriber
+    from asr.transcriber import Transcriber
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch: spinning threads starve other processes
 
 
 def load(path: Path | str | None = None, *, device: str = "auto") -> Transcriber:
-    """A model that is ready to `transcribe(wav)`; see `asr.decode.Transcriber`. Without a path, the one in the box."""
+    """A model that is ready to `transcribe(wav)`, a `Transcriber`. Without a path, the one in the box."""
     from asr.boxed import boxed_model
-    from asr.decode import Transcriber
     from asr.model.file import load_model
     from asr.training.distributed import pick_device
+    from asr.transcriber import Transcriber
     model = load_model(Path(path) if path is not None else boxed_model())
     return Transcriber(model, model.config.decode, pick_device(device))

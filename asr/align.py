@@ -22,9 +22,10 @@ from torch import Tensor
 from asr import config
 from asr.corpus.records import Hypothesis, Utterance
 from asr.corpus.words import timed_words
-from asr.decode import NAMED, Heard, Live, Tally, Transcriber, check_ids, sources, with_origin
+from asr.decode import NAMED
 from asr.errors import AsrError, printable
 from asr.formats.writers import write_hypotheses
+from asr.inputs import check_ids, sources
 from asr.model.file import Model
 from asr.search.blocks import encode_blocks
 from asr.search.follow import Timekeeper
@@ -32,6 +33,7 @@ from asr.search.gaze import attention_weights
 from asr.search.recognise import encode
 from asr.search.times import Placed, method_of, monotone_foci, place, tiled
 from asr.training.distributed import pick_device
+from asr.transcriber import Heard, Live, Tally, Transcriber, with_origin
 
 EARLY = 0.7         # encoder frames by which foci run ahead: on espeak borders midway come 29 ms early at 40 ms a frame
 LEAST = 1e-10       # confidence below which its logarithm counts no further

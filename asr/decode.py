@@ -1,330 +1,38 @@
 """`asr decode`: from audio to hypotheses, be it a folder of short files or one recording of hours.
 
-Short utterances are searched in batches; recordings longer than `decode.long.after` are read, encoded and searched
-piece by piece, in bounded memory. What fails is named at the end, and never keeps the rest from being done.
+What a model hears in them is the `transcriber`'s part. Here inputs are opened, shared among processes and written out,
+what an earlier call found is taken up, and what failed is named at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
-from torch import Tensor
 
 from asr import config
-from asr.bandwidth import Bandwidth
-from asr.corpus.records import Hypothesis, PackedPhones, TimedPhone, Utterance
+from asr.corpus.records import Hypothesis, TimedPhone, Utterance
 from asr.errors import AsrError, printable
 from asr.files import Steady
 from asr.formats.record import Record, keepable, mark, write_failures
 from asr.formats.writers import write_hypotheses
-from asr.frontend.audio import probe, stream_audio
-from asr.frontend.fbank import FrameStream, prepare_features
-from asr.frontend.store import FeatureSource, OnTheFly
+from asr.frontend.store import FeatureSource
 from asr.inputs import check_ids, listings, seconds_of, sources
 from asr.live import LiveLine, Watch
-from asr.model.attention import Memory
 from asr.model.file import Model
 from asr.reporting.gazer import Gazer
 from asr.reporting.picture import png_format
-from asr.search.beam import Found
-from asr.search.blocks import encode_blocks
-from asr.search.follow import Timekeeper
-from asr.search.health import is_poor
-from asr.search.longform import LongSearch
-from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
-from asr.search.recording import Recording, hand_back
-from asr.search.spans import Loudness, SpanSearch, lag
-from asr.search.times import Evidence, method_of, place, tiles, unsmooth, unsmoothed
 from asr.shares import decode_shares
 from asr.training.distributed import Processes, pick_device, processes
+from asr.transcriber import Tally, Transcriber
 
-AHEAD = 4           # batches of utterances that are sorted by length together
 NAMED = 20          # utterances that failed, named on standard error; a list beside the output names all
 PATIENCE = datetime.timedelta(days=7)    # of processes that wait for a slower one
-
-
-@dataclass
-class Tally:
-    """What a run of the decoder did: kept for the last line and the exit code."""
-
-    utterances: int = 0
-    seconds: float = 0.0                                                    # of speech
-    failures: list[tuple[str, str]] = field(default_factory=list)           # id, reason
-    poor: list[str] = field(default_factory=list)                           # ids whose attention went astray
-
-    def add(self, other: Tally) -> None:
-        """Count what another process did."""
-        self.utterances, self.seconds = self.utterances + other.utterances, self.seconds + other.seconds
-        self.failures += other.failures
-        self.poor += other.poor
-
-
-@dataclass
-class Heard:
-    """How much of a stream has been heard, and what broke it off."""
-
-    seconds: float = 0.0
-    broken: AsrError | None = None
-    silent: bool = True                 # every sample so far was the same
-
-
-Live = Callable[[str, Sequence[TimedPhone], float], None]     # id, phones that have settled, seconds heard so far
-
-
-class Transcriber:
-    """A model at work."""
-
-    def __init__(self, model: Model, settings: config.Decode, device: torch.device) -> None:
-        self.model, self.settings, self.device = model, settings, device
-        self.network = model.network.to(device)
-        self.features = model.config.features.model_copy(update={"speeds": [1.0]})
-        method = method_of(model, settings.times)
-        self.evidence = None if method == "attention" else Evidence(model, method)
-        self.bandwidth = Bandwidth(model.header)
-
-    def transcribe(self, audio: Path | str) -> Hypothesis:
-        """One audio file of any length.
-
-        Raises:
-            AsrError: the file cannot be read, or holds too little sound.
-        """
-        tally = Tally()
-        source = OnTheFly([Utterance(Path(audio).stem, Path(audio))], self.features)
-        for hypothesis in self.run(source, tally):
-            return hypothesis
-        raise AsrError(tally.failures[0][1])
-
-    def run(self, source: FeatureSource, tally: Tally, live: Live | None = None,
-            known: Mapping[str, Hypothesis] | None = None) -> Iterator[Hypothesis]:
-        """Hypotheses of all utterances that can be read, in order; `tally` counts what was done and what failed.
-
-        Those in `known`, by id, were found earlier and are given as they are.
-        """
-        known = known or {}
-        for rows, long in self.stretches(source, known):
-            yield from self.stretch(source, rows, long, tally, live, known)
-
-    def stretches(self, source: FeatureSource, known: Mapping[str, Hypothesis]) -> Iterator[tuple[list[int], bool]]:
-        """Utterances that are searched together, and whether that is a single one, read piece by piece."""
-        settings, waiting, seconds = self.settings, list[int](), 0.0
-        for i, utterance in enumerate(source.utterances):
-            length = 0.0 if utterance.id in known else self._length(source, i)
-            long = length > settings.long.after and isinstance(source, OnTheFly)
-            if waiting and (long or len(waiting) == AHEAD * settings.batch_size
-                            or seconds + length > AHEAD * settings.batch_seconds):
-                yield waiting, False
-                waiting, seconds = [], 0.0
-            if long:
-                yield [i], True
-            else:
-                waiting.append(i)
-                seconds += length
-        if waiting:
-            yield waiting, False
-
-    def stretch(self, source: FeatureSource, rows: Sequence[int], long: bool, tally: Tally, live: Live | None = None,
-                known: Mapping[str, Hypothesis] | None = None) -> Iterator[Hypothesis]:
-        """Hypotheses of one of the `stretches`."""
-        if long:
-            yield from self.long(source.utterances[rows[0]], tally, live=live)
-        else:
-            yield from self._batches(source, rows, tally, known or {})
-
-    def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
-             live: Live | None = None) -> Iterator[Hypothesis]:
-        """One recording of any length, in bounded memory. Of a stream that breaks off, what was heard is given."""
-        network, long, heard, recording = self.network, self.settings.long, Heard(), Recording()
-        loudness = Loudness(self.features.mels, network.encoder.stride) if network.ctc is None else None
-        keeper = Timekeeper(self.evidence, lag(long)) if self.evidence is not None else None
-        try:
-            with torch.inference_mode():
-                frames = self.frames(utterance, heard, stream)
-                if loudness is not None:
-                    frames = loudness.features(frames)
-                if keeper is not None:
-                    frames = keeper.features(frames)
-                blocks = encode_blocks(network, frames, block=long.block, margin=long.margin)
-                if keeper is not None:
-                    blocks = keeper.blocks(blocks)
-                for piece in self._road(loudness).run(blocks):
-                    recording.add(piece)
-                    if keeper is not None:
-                        keeper.settle(piece.ids, piece.foci)
-                    if live is not None:
-                        live(utterance.id, tuple(self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds)),
-                             heard.seconds)
-        except AsrError as error:
-            tally.failures.append((utterance.id, str(error)))
-            return
-        if heard.broken is not None:
-            tally.failures.append((utterance.id, f"{heard.broken}; the {heard.seconds:.1f} s before are transcribed"))
-        yield self._counted(self._joined(utterance, recording, keeper, heard), heard.seconds, tally)
-
-    def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch:
-        """How a long recording is searched; without a window, which is what walks on, only spans are left."""
-        if self.settings.long.road == "stream" and self.settings.window.enabled \
-                and self.model.config.attention.kind != "none":
-            return LongSearch(self.network, self.settings)
-        return SpanSearch(self.network, self.settings, loudness)
-
-    def _length(self, source: FeatureSource, i: int) -> float:
-        """Seconds of an utterance; 0 of what cannot be read, which is found out later.
-
-        Of a whole file that was cut off, those that are left: if they are many, what was heard is worth having.
-        """
-        utterance = source.utterances[i]
-        try:
-            if isinstance(source, OnTheFly):
-                self.bandwidth.notice(utterance.audio, source.rate(i))
-            return source.frames(i) * self.features.hop / 1000
-        except AsrError:
-            with contextlib.suppress(AsrError):
-                return probe(utterance.audio, torn=True).duration if utterance.duration is None else 0.0
-        return 0.0
-
-    def frames(self, utterance: Utterance, heard: Heard, stream: BinaryIO | None = None) -> Iterator[Tensor]:
-        """Normalised features, piece by piece. A recording that breaks off ends here, and is noted as broken."""
-        frames = FrameStream(self.features, self.model.normaliser)
-        rate, channel = self.features.rate, self.features.channel
-        pieces = stream_audio(stream or utterance.audio, rate=rate, channel=channel, name=utterance.id,
-                              told=lambda rate: self.bandwidth.notice(utterance.audio, rate),
-                              offset=utterance.offset, duration=utterance.duration)
-        try:
-            for samples in pieces:
-                heard.seconds += len(samples) / rate
-                heard.silent = heard.silent and (not len(samples) or samples.min() == samples.max())
-                yield frames.push(samples).to(self.device)
-        except AsrError as error:
-            if not heard.seconds:
-                raise
-            heard.broken = error
-        if heard.silent:
-            raise heard.broken or AsrError(f"{utterance.id}: is silent, every sample is the same: record it again or "
-                                           "take it out")
-        yield frames.finish().to(self.device)
-
-    def _batches(self, source: FeatureSource, numbers: Sequence[int], tally: Tally,
-                 known: Mapping[str, Hypothesis]) -> Iterator[Hypothesis]:
-        """Search short utterances, alike in length together; give them in the order of `numbers`."""
-        done = {i: known[source.utterances[i].id] for i in numbers if source.utterances[i].id in known}
-        tally.poor += [h.id for h in done.values() if is_poor(h.health, len(h.phones))]
-        feats: dict[int, Tensor] = {}
-        for i in numbers:
-            if i in done:
-                continue
-            try:
-                feats[i] = self._features(source, i)
-            except AsrError as error:
-                tally.failures.append((source.utterances[i].id, str(error)))
-        for rows in self._together({i: len(frames) for i, frames in feats.items()}):
-            batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
-            lengths = torch.tensor([len(feats[i]) for i in rows], device=self.device)
-            utterances = [source.utterances[i] for i in rows]
-            seconds = [utterance.duration or self._seconds(len(feats[i])) for i, utterance
-                       in zip(rows, utterances, strict=True)]
-            for i, result, length in zip(rows, self.batch(utterances, seconds, batch, lengths), seconds, strict=True):
-                if isinstance(result, AsrError):
-                    tally.failures.append((source.utterances[i].id, str(result)))
-                else:
-                    done[i] = self._counted(with_origin(result, source.utterances[i], length), length, tally)
-        yield from (done[i] for i in numbers if i in done)
-
-    def _together(self, lengths: Mapping[int, int]) -> Iterator[list[int]]:
-        """Utterances, told by their frames, in batches: the shortest first, and none larger than the settings allow."""
-        rows: list[int] = []
-        most = self.settings.batch_seconds * 1000 / self.features.hop       # frames, padding among them
-        for i in sorted(lengths, key=lengths.__getitem__):
-            if rows and (len(rows) == self.settings.batch_size or (len(rows) + 1) * lengths[i] > most):
-                yield rows
-                rows = []
-            rows.append(i)
-        if rows:
-            yield rows
-
-    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float], feats: Tensor,
-              frames: Tensor) -> Iterator[Hypothesis | AsrError]:
-        """Utterances of so many seconds, their features (B, T, F) and frames (B,) → a result each."""
-        memory = encode(self.network, feats, frames, self.settings)
-        found = search_memory(self.network, memory, self.settings)
-        starts = self._starts(feats, frames, memory, found)
-        for utterance, length, hypotheses, begun in zip(utterances, seconds, found, starts, strict=True):
-            hypothesis = hypothesis_of(utterance.id, hypotheses, self.model.phones, seconds=self.network.seconds,
-                                       duration=length, starts=begun)
-            yield replace(hypothesis, phones=tuple(self._sure(hypothesis.phones)))
-
-    def _starts(self, feats: Tensor, frames: Tensor, memory: Memory,
-                found: Sequence[Sequence[Found]]) -> list[Sequence[float] | None]:
-        """Where the phones of each best hypothesis begin, in seconds; None: only the attention knows."""
-        starts: list[Sequence[float] | None] = [None] * len(found)
-        if self.evidence is not None:
-            for b, rows in enumerate(self.evidence.rows(feats, frames, memory)):
-                with contextlib.suppress(AsrError):     # more phones than frames
-                    starts[b] = place(rows, found[b][0].ids, self.evidence).starts if found[b] else None
-        return starts
-
-    def _features(self, source: FeatureSource, i: int) -> Tensor:
-        static = source.static(i)
-        if not len(static):
-            raise AsrError(f"{source.utterances[i].audio}: shorter than one window of {self.features.window:g} ms: "
-                           "there is nothing to recognise")
-        return prepare_features(static, self.features, self.model.normaliser)
-
-    def _seconds(self, frames: int) -> float:
-        """The sound that so many frames span."""
-        return ((frames - self.features.end_frame - 1) * self.features.hop + self.features.window) / 1000
-
-    def _joined(self, utterance: Utterance, recording: Recording, keeper: Timekeeper | None,
-                heard: Heard) -> Hypothesis:
-        """What was found in a long recording as one hypothesis."""
-        hand_back()         # before the transcript of hours is written out
-        starts, seconds = None, heard.seconds
-        if keeper is not None:
-            with contextlib.suppress(AsrError):         # phones without a place stay where the attention saw them
-                starts = keeper.starts()
-        if starts is None:
-            phones = PackedPhones(self._timed(recording.ids, recording.foci, recording.log_probs, seconds))
-        else:
-            smoothing, ids = self.model.config.train.label_smoothing, len(self.model.phones)
-            sure = (unsmooth(math.exp(min(0.0, value)), smoothing, ids) for value in recording.log_probs)
-            names = (self.model.phones.decode((id,))[0] for id in recording.ids)
-            phones = PackedPhones(tiles(names, starts, sure, seconds))
-        signs = recording.health(self.network.seconds, broken=heard.broken is not None)
-        hypothesis = Hypothesis(utterance.id, phones, recording.score, signs)
-        return with_origin(hypothesis, utterance, seconds)
-
-    def _timed(self, ids: Sequence[int], foci: Sequence[float], log_probs: Sequence[float],
-               seconds: float) -> Iterator[TimedPhone]:
-        return self._sure(timed_phones(self.model.phones.decode(ids), foci, log_probs, seconds=self.network.seconds,
-                                       duration=seconds))
-
-    def _sure(self, phones: Iterable[TimedPhone]) -> Iterator[TimedPhone]:
-        return unsmoothed(phones, self.model.config.train.label_smoothing, len(self.model.phones))
-
-    def _counted(self, hypothesis: Hypothesis, seconds: float, tally: Tally) -> Hypothesis:
-        tally.utterances += 1
-        tally.seconds += seconds
-        if is_poor(hypothesis.health, len(hypothesis.phones)):
-            tally.poor.append(hypothesis.id)
-        return hypothesis
-
-
-def with_origin(hypothesis: Hypothesis, utterance: Utterance, seconds: float) -> Hypothesis:
-    """The hypothesis with what the writers and the scorer want to know of its utterance."""
-    extra = {"audio_filepath": str(utterance.audio), "duration": round(seconds, 4)}
-    if utterance.offset:
-        extra["offset"] = utterance.offset
-    if utterance.speaker is not None:
-        extra["speaker"] = utterance.speaker
-    return replace(hypothesis, extra=extra | hypothesis.extra)
 
 
 def decode(model: Model, inputs: Sequence[str], settings: config.Decode, *, formats: Sequence[str], out: Path | None,

@@ -137,9 +137,9 @@ def _dev_set(folders: Sequence[Path], problems: list[str]) -> Path | None:
 
 def _decoded(folder: Path, model: Model, reference: Path, device: str) -> Path:
     """The run's dev set, decoded by its model; kept in the run's folder until there is a newer model."""
-    from asr.decode import Tally, Transcriber
     from asr.frontend.store import open_source
     from asr.training.distributed import pick_device
+    from asr.transcriber import Tally, Transcriber
     path = folder / DECODED
     if path.is_file() and path.stat().st_mtime > (folder / "model.asr").stat().st_mtime:
         return path

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from asr.corpus.records import Hypothesis
 from asr.frontend.store import FeatureSource
 from asr.training.distributed import Processes
-
-if TYPE_CHECKING:
-    from asr.decode import Tally, Transcriber
+from asr.transcriber import Tally, Transcriber
 
 
 def decode_shares(transcriber: Transcriber, opened: Sequence[FeatureSource], tally: Tally, group: Processes,
@@ -29,7 +26,7 @@ def decode_shares(transcriber: Transcriber, opened: Sequence[FeatureSource], tal
     stretches = ((source, *stretch) for source in opened for stretch in transcriber.stretches(source, known))
     for number, (source, rows, long) in enumerate(stretches):
         if number % group.world == group.rank:
-            part, found = type(tally)(), []
+            part, found = Tally(), []
             for hypothesis in transcriber.stretch(source, rows, long, part, known=known):
                 found.append(hypothesis)
                 if hypothesis.id not in known:

@@ -13,9 +13,9 @@ from command import Done, asr
 
 from asr.config import Config
 from asr.corpus.phones import PhoneSet
-from asr.decode import Transcriber
 from asr.frontend.fbank import Normaliser
 from asr.model.file import save_model
+from asr.transcriber import Transcriber
 
 QUICK = ("train.epochs=2", "train.batch_frames=60", "train.plots=0", "train.average=2", "train.checkpoint_updates=2",
          "encoder.dropout=0.2", "decoder.dropout=0.2", "decode.longest=8", "decode.beam=2", "decode.batch_size=2",

@@ -18,12 +18,12 @@ from asr.corpus.labels import Segments
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Hypothesis, Utterance, read_hypotheses, read_manifest
 from asr.corpus.textgrid import read_textgrid
-from asr.decode import Tally, Transcriber
 from asr.errors import AsrError
 from asr.frontend.fbank import Normaliser
 from asr.frontend.store import OnTheFly
 from asr.model.file import load_model, save_model
 from asr.model.frames import FrameClassifier
+from asr.transcriber import Tally, Transcriber
 
 PHONES = PhoneSet(["a", "b", "c"])
 

@@ -311,8 +311,8 @@ def test_one_id_for_two_recordings(bench: Bench) -> None:
 def test_a_manifest_that_changes_while_it_is_worked_from(bench: Bench, monkeypatch: pytest.MonkeyPatch,
                                                          command: str) -> None:
     """One line, and what was there before stays; the same command once more does what is left."""
-    from asr.decode import Transcriber
     from asr.training.loop import Trainer
+    from asr.transcriber import Transcriber
     hypotheses, more = bench.folder / "h.jsonl", ("-o", "train.epochs=2")
     work = {"prep": bench.prep, "decode": lambda: bench.decode(bench.manifest, "--out", hypotheses, "--resume"),
             "train": lambda: bench.train(None, None, "--resume", *more)}[command]

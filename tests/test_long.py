@@ -16,13 +16,13 @@ from command import asr
 from asr.config import override_config
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance, read_hypotheses
-from asr.decode import Heard, Tally, Transcriber
 from asr.frontend.fbank import Normaliser
 from asr.measured import measure
 from asr.model.file import load_model, save_model
 from asr.search.bound import long_bound
 from asr.search.health import is_poor
 from asr.search.spans import Cutter, Loudness
+from asr.transcriber import Heard, Tally, Transcriber
 
 RATE = 16000
 PHONES = ["a", "b", "c", "d", "e", "f"]
@@ -245,7 +245,7 @@ def test_strict(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert again.err.splitlines()[-1] == (
             "asr: --strict: 1 hypothesis is not to be trusted, the attention went astray or the sound broke off: "
             "'x1': listen to them; 'health' in the output tells where")
-    monkeypatch.setattr("asr.decode.is_poor", lambda signs, phones: False)
+    monkeypatch.setattr("asr.transcriber.is_poor", lambda signs, phones: False)
     assert asr("decode", model, files[0], "--strict").code == 0
 
 
@@ -271,7 +271,8 @@ def test_a_batch_is_as_large_as_told(model: Path, tmp_path: Path, monkeypatch: p
 def test_nothing_found_is_flagged(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_poor({"ended": "limit"}, 0)
     assert not is_poor({"ended": "eos"}, 0)
-    monkeypatch.setattr("asr.decode.search_memory", lambda network, memory, settings: [[] for _ in memory.lengths])
+    monkeypatch.setattr("asr.transcriber.search_memory",
+                        lambda network, memory, settings: [[] for _ in memory.lengths])
     done = asr("decode", model, write(tmp_path / "x.wav", bursts(1)), "--strict")
     assert done.code == 1
     assert json.loads(done.out)["text"] == ""

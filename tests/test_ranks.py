@@ -40,7 +40,7 @@ def torchrun(ranks: int, *arguments: object, restarts: int = 0) -> subprocess.Co
 def test_hypotheses_do_not_depend_on_the_number_of_ranks(bench: Bench, monkeypatch: pytest.MonkeyPatch,
                                                          ranks: int) -> None:
     """Long and short ones, broken ones among them; nor do the list of those that failed, and what is said."""
-    monkeypatch.setattr("asr.decode.AHEAD", 2)
+    monkeypatch.setattr("asr.transcriber.AHEAD", 2)
     broken = {number: bench.path(number).read_bytes() for number in (2, 9, 10)}
     for number in broken:
         bench.path(number).write_bytes(b"")

@@ -20,9 +20,9 @@ from command import Done, asr, forked
 from decoding import QUICK, Bench
 
 from asr.config import Config, dump_config
-from asr.decode import Transcriber
 from asr.training import loop
 from asr.training.loop import Trainer
+from asr.transcriber import Transcriber
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +205,7 @@ def bench(tmp_path: Path, tiny_config: Callable[..., Config], tiny_network: Call
 @pytest.mark.parametrize("points", POINTS)
 def test_decoding_killed_anywhere_goes_on_to_the_same_bytes(bench: Bench, points: int,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.decode.AHEAD", 2)
+    monkeypatch.setattr("asr.transcriber.AHEAD", 2)
     steps = counted(lambda: bench.decode("straight.jsonl"))
     wanted = (bench.folder / "straight.jsonl").read_bytes()
     assert wanted.count(b"\n") == 20
@@ -223,7 +223,7 @@ def test_decoding_killed_anywhere_goes_on_to_the_same_bytes(bench: Bench, points
 
 
 def test_all_formats_are_resumed_alike(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.decode.AHEAD", 2)
+    monkeypatch.setattr("asr.transcriber.AHEAD", 2)
     formats = [word for name in ("jsonl", "ctm", "trn", "textgrid") for word in ("-f", name)]
     steps = counted(lambda: bench.decode("straight", *formats))
     assert killed(lambda: bench.decode("out", *formats), steps // 2)
@@ -409,7 +409,7 @@ def test_a_folder_below_a_file(bench: Bench) -> None:
 
 
 def test_audio_that_vanishes_while_decoding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.decode.AHEAD", 1)
+    monkeypatch.setattr("asr.transcriber.AHEAD", 1)
     batch = Transcriber.batch
     def vanishing(self, *arguments):
         bench.path(15).unlink(missing_ok=True)

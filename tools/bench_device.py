@@ -29,7 +29,6 @@ from torch import Tensor
 from asr.config import Config, Features, load_config
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance
-from asr.decode import Tally, Transcriber
 from asr.frontend.batches import Loader
 from asr.frontend.fbank import Moments, Normaliser, feature_width, static_width
 from asr.frontend.store import OnTheFly
@@ -40,6 +39,7 @@ from asr.search.recognise import recognise
 from asr.training import optim
 from asr.training.distributed import Processes, pick_device
 from asr.training.loop import Trainer
+from asr.transcriber import Tally, Transcriber
 
 GOALS = {"epoch": 10.0, "beam": 2.0, "hour": 15.0}          # s on one GPU
 RATE = 12.0                                                 # phones a second, about TIMIT's
