@@ -27,6 +27,8 @@ from bench_work import ROOT, SHAPES, Shape, noise_files, trainer
 
 ASR = [sys.executable, "-m", "asr"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+# Else torch's modules are compiled again at every start: 2 s that are not this project's, nor most machines'.
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 Row = dict[str, Any]
 
 
