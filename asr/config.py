@@ -96,12 +96,13 @@ class Decoder(Section):
 
 
 class Mask(Section):
-    """SpecAugment (Park et al. 2019) without time warping."""
+    """SpecAugment (Park et al. 2019) without time warping; vocal tracts of other lengths (Jaitly, Hinton 2013)."""
 
     time_masks: Count = 0
     time_width: Count = 20                      # frames at most, each; and never over a fifth of the utterance
     mel_masks: Count = 0
     mel_width: Count = 8                        # mel bands at most, each
+    warp: Annotated[float, Field(ge=0, lt=0.5)] = 0.0   # the mel axis is stretched by a factor in 1 - warp … 1 + warp
 
 
 class Join(Section):
@@ -225,6 +226,7 @@ class Decode(Section):
     times: Literal["auto", "frames", "ctc", "attention"] = "auto"   # where borders come from; auto: the first there is
     fallback: bool = True                       # search again, by safer settings, where the attention went astray
     precision: Literal["float32", "bf16"] = "float32"
+    overlap: Literal["auto", "always", "never"] = "auto"    # encode the next batch while one is searched; auto: on CUDA
     window: Window = Window()
     long: Long = Long()
 

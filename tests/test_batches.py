@@ -15,7 +15,7 @@ from asr.config import Config, Features, Join, Mask, Train
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import Utterance
 from asr.errors import AsrError
-from asr.frontend.augment import spec_augment
+from asr.frontend.augment import spec_augment, warp_mels
 from asr.frontend.batches import Batch, Loader, plan
 from asr.frontend.fbank import Fbank, Moments, Normaliser, add_deltas, prepare_features
 from asr.frontend.join import join
@@ -229,6 +229,37 @@ def test_masks_do_mask() -> None:
     hidden = [float((spec_augment(x, Mask(time_masks=2, mel_masks=2, mel_width=4), np.random.default_rng(seed), 8, 8)
                      == 0).float().mean()) for seed in range(50)]
     assert 0.2 < np.mean(hidden) < 0.6
+
+
+def test_a_warp_moves_a_peak_along_the_mel_axis_in_features_and_deltas_alike_and_leaves_the_energy():
+    x = torch.zeros(3, 2 * 9)       # 8 mel bands and the energy, and their deltas
+    x[:, [4, 9 + 4]] = 1.0
+    x[:, [8, 17]] = 7.0
+    up = warp_mels(x, 1.25, 8, 9)
+    assert up[:, 5].tolist() == up[:, 14].tolist() == [1.0] * 3
+    assert up[:, [8, 17]].eq(7.0).all()
+    assert torch.equal(warp_mels(x, 1.0, 8, 9), x)
+    down = warp_mels(x, 0.8, 8, 9)
+    assert down[0, :8].argmax() == 3
+    assert 0 < down[0, 3] <= 1
+
+
+@pytest.mark.parametrize("factor", [0.7, 0.95, 1.1, 1.4])
+def test_a_warp_stays_between_what_was_there_and_keeps_what_is_flat(factor):
+    x = torch.rand(5, 8)
+    warped = warp_mels(x, factor, 8, 8)
+    assert warped.min() >= x.min()
+    assert warped.max() <= x.max()
+    flat = torch.full((2, 8), 0.3)
+    torch.testing.assert_close(warp_mels(flat, factor, 8, 8), flat)
+
+
+def test_each_draw_warps_by_another_factor_within_the_bounds():
+    ramp = torch.arange(8.0).expand(1, 8)
+    warped = [spec_augment(ramp, Mask(warp=0.2), np.random.default_rng(seed), 8, 8) for seed in range(200)]
+    factors = [float(1 / each[0, 1]) for each in warped]
+    assert 0.8 <= min(factors) < 0.83
+    assert 1.17 < max(factors) <= 1.2
 
 
 def test_errors_name_the_utterance() -> None:
