@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
 from asr import config
 from asr.corpus.records import Hypothesis, Utterance
@@ -26,14 +25,13 @@ from asr.decode import NAMED
 from asr.errors import AsrError, printable
 from asr.formats.writers import write_hypotheses
 from asr.inputs import check_ids, sources
+from asr.model.attention import Memory
 from asr.model.file import Model
-from asr.search.blocks import encode_blocks
 from asr.search.follow import Timekeeper
 from asr.search.gaze import attention_weights
-from asr.search.recognise import encode
 from asr.search.times import Placed, method_of, monotone_foci, place, tiled
 from asr.training.distributed import pick_device
-from asr.transcriber import Heard, Live, Tally, Transcriber, with_origin
+from asr.transcriber import Encoded, Heard, Live, Tally, Transcriber, with_origin
 
 EARLY = 0.7         # encoder frames by which foci run ahead: on espeak borders midway come 29 ms early at 40 ms a frame
 LEAST = 1e-10       # confidence below which its logarithm counts no further
@@ -46,16 +44,16 @@ class Aligner(Transcriber):
         super().__init__(model, settings, device)
         self.method = method_of(model, settings.times)
 
-    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float], feats: Tensor,
-              frames: Tensor) -> Iterator[Hypothesis | AsrError]:
-        """Utterances of so many seconds, their features (B, T, F) and frames (B,) → a result each."""
+    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float],
+              batch: Encoded) -> Iterator[Hypothesis | AsrError]:
+        """Utterances of so many seconds, encoded → a result each."""
         evidence = self.evidence
-        rows = None if evidence is None else evidence.rows(feats, frames, encode(self.network, feats, frames,
-                                                                                 self.settings))
+        rows = None if evidence is None else evidence.rows(batch.feats, batch.frames, batch.memory)
         for b, (utterance, length) in enumerate(zip(utterances, seconds, strict=True)):
             try:
                 ids = self._ids(utterance)
-                placed = self._by_attention(feats[b, :int(frames[b])], ids) if evidence is None or rows is None \
+                alone = torch.tensor([b], device=self.device)
+                placed = self._by_attention(batch.memory.pick(alone), ids) if evidence is None or rows is None \
                     else place(rows[b], ids, evidence)
                 yield self._hypothesis(utterance, placed, length)
             except AsrError as error:
@@ -71,9 +69,8 @@ class Aligner(Transcriber):
                                "with a CTC branch, or cut the recording")
             keeper = Timekeeper(self.evidence, held=0)
             keeper.expect(self._ids(utterance))
-            frames = keeper.features(self.frames(utterance, heard, stream))
-            with torch.inference_mode():
-                for _ in keeper.blocks(encode_blocks(self.network, frames, block=long.block, margin=long.margin)):
+            with self.blocks(utterance, heard, keeper, stream=stream) as blocks:
+                for _ in blocks:
                     pass
             if heard.broken is not None:
                 raise heard.broken
@@ -88,9 +85,9 @@ class Aligner(Transcriber):
             raise AsrError("has no phones: there is nothing to align")
         return self.model.phones.encode(utterance.phones, "its transcript")
 
-    def _by_attention(self, feats: Tensor, ids: Sequence[int]) -> Placed:
+    def _by_attention(self, memory: Memory, ids: Sequence[int]) -> Placed:
         """Borders midway between the frames on which the attention lies, phone by phone."""
-        weights = attention_weights(self.network, feats, ids, self.settings)
+        weights = attention_weights(self.network, memory, ids, self.settings)
         assert weights is not None
         if not ids:
             return Placed([], [])

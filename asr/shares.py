@@ -6,7 +6,7 @@ What is searched together does not depend on the number of processes, so that ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count, islice
 
 from asr.corpus.records import Hypothesis
 from asr.frontend.store import FeatureSource
@@ -22,17 +22,15 @@ def decode_shares(transcriber: Transcriber, opened: Sequence[FeatureSource], tal
         known: found earlier, by id, and not sought again.
         keep: called with each hypothesis that this process finds, as soon as it has.
     """
+    stretches = (stretch for source in opened for stretch in transcriber.stretches(source, known))
+    own = islice(stretches, group.rank, None, group.world)
     parts: list[tuple[int, list[Hypothesis], Tally]] = []
-    stretches = ((source, *stretch) for source in opened for stretch in transcriber.stretches(source, known))
-    for number, (source, rows, long) in enumerate(stretches):
-        if number % group.world == group.rank:
-            part, found = Tally(), []
-            for hypothesis in transcriber.stretch(source, rows, long, part, known=known):
-                found.append(hypothesis)
-                if hypothesis.id not in known:
-                    keep(hypothesis)
-            parts.append((number, found, part))
-    for _, found, part in sorted(chain.from_iterable(group.gather(parts)), key=lambda part: part[0]):
-        tally.add(part)
+    for number, part in zip(count(group.rank, group.world), transcriber.parts(own, known), strict=False):
+        for hypothesis in part.hypotheses:
+            if hypothesis.id not in known:
+                keep(hypothesis)
+        parts.append((number, part.hypotheses, part.tally))
+    for _, found, done in sorted(chain.from_iterable(group.gather(parts)), key=lambda part: part[0]):
+        tally.add(done)
         if group.main:
             yield from found

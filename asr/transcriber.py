@@ -10,8 +10,9 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from asr.frontend.fbank import FrameStream, prepare_features
 from asr.frontend.store import FeatureSource, OnTheFly
 from asr.model.attention import Memory
 from asr.model.file import Model
+from asr.search.ahead import ahead, pays
 from asr.search.beam import Found
 from asr.search.blocks import encode_blocks
 from asr.search.follow import Timekeeper
@@ -32,7 +34,7 @@ from asr.search.health import is_poor
 from asr.search.longform import LongSearch
 from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
 from asr.search.recording import Recording, hand_back
-from asr.search.spans import Loudness, SpanSearch, lag
+from asr.search.spans import Loudness, SpanSearch, blocks_ahead, lag
 from asr.search.times import Evidence, method_of, place, tiles, unsmooth, unsmoothed
 
 AHEAD = 4           # batches of utterances that are sorted by length together
@@ -63,6 +65,38 @@ class Heard:
     silent: bool = True                 # every sample so far was the same
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Utterances of a source, by number, that are read and sorted by length together; a long one stands alone."""
+
+    source: FeatureSource
+    rows: Sequence[int]
+    long: bool = False
+
+
+@dataclass
+class Part:
+    """What was found in a stretch, by number, and what was done for it."""
+
+    stretch: Stretch
+    found: dict[int, Hypothesis] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def hypotheses(self) -> list[Hypothesis]:
+        """In order."""
+        return [self.found[i] for i in self.stretch.rows if i in self.found]
+
+
+class Encoded(NamedTuple):
+    """Utterances of a stretch, alike in length, ready to be searched."""
+
+    rows: Sequence[int]
+    feats: Tensor           # (B, T, F)
+    frames: Tensor          # (B,)
+    memory: Memory
+
+
 Live = Callable[[str, Sequence[TimedPhone], float], None]     # id, phones that have settled, seconds heard so far
 
 
@@ -76,6 +110,7 @@ class Transcriber:
         method = method_of(model, settings.times)
         self.evidence = None if method == "attention" else Evidence(model, method)
         self.bandwidth = Bandwidth(model.header)
+        self.overlap = int(pays(settings, device))      # batches that a thread makes ready
 
     def transcribe(self, audio: Path | str) -> Hypothesis:
         """One audio file of any length.
@@ -96,34 +131,40 @@ class Transcriber:
         Those in `known`, by id, were found earlier and are given as they are.
         """
         known = known or {}
-        for rows, long in self.stretches(source, known):
-            yield from self.stretch(source, rows, long, tally, live, known)
+        for part in self.parts(self.stretches(source, known), known, live):
+            tally.add(part.tally)
+            yield from part.hypotheses
 
-    def stretches(self, source: FeatureSource, known: Mapping[str, Hypothesis]) -> Iterator[tuple[list[int], bool]]:
-        """Utterances that are searched together, and whether that is a single one, read piece by piece."""
+    def stretches(self, source: FeatureSource, known: Mapping[str, Hypothesis]) -> Iterator[Stretch]:
+        """The utterances in stretches, in order, none larger than a few batches."""
         settings, waiting, seconds = self.settings, list[int](), 0.0
         for i, utterance in enumerate(source.utterances):
             length = 0.0 if utterance.id in known else self._length(source, i)
             long = length > settings.long.after and isinstance(source, OnTheFly)
             if waiting and (long or len(waiting) == AHEAD * settings.batch_size
                             or seconds + length > AHEAD * settings.batch_seconds):
-                yield waiting, False
+                yield Stretch(source, waiting)
                 waiting, seconds = [], 0.0
             if long:
-                yield [i], True
+                yield Stretch(source, [i], long=True)
             else:
                 waiting.append(i)
                 seconds += length
         if waiting:
-            yield waiting, False
+            yield Stretch(source, waiting)
 
-    def stretch(self, source: FeatureSource, rows: Sequence[int], long: bool, tally: Tally, live: Live | None = None,
-                known: Mapping[str, Hypothesis] | None = None) -> Iterator[Hypothesis]:
-        """Hypotheses of one of the `stretches`."""
-        if long:
-            yield from self.long(source.utterances[rows[0]], tally, live=live)
-        else:
-            yield from self._batches(source, rows, tally, known or {})
+    def parts(self, stretches: Iterable[Stretch], known: Mapping[str, Hypothesis],
+              live: Live | None = None) -> Iterator[Part]:
+        """What is found in each stretch, in order."""
+        for long, group in groupby(stretches, key=lambda stretch: stretch.long):
+            if not long:
+                yield from self._short(group, known)
+                continue
+            for stretch in group:
+                part = Part(stretch)
+                for hypothesis in self.long(stretch.source.utterances[stretch.rows[0]], part.tally, live=live):
+                    part.found[stretch.rows[0]] = hypothesis
+                yield part
 
     def long(self, utterance: Utterance, tally: Tally, stream: BinaryIO | None = None,
              live: Live | None = None) -> Iterator[Hypothesis]:
@@ -132,15 +173,7 @@ class Transcriber:
         loudness = Loudness(self.features.mels, network.encoder.stride) if network.ctc is None else None
         keeper = Timekeeper(self.evidence, lag(long)) if self.evidence is not None else None
         try:
-            with torch.inference_mode():
-                frames = self.frames(utterance, heard, stream)
-                if loudness is not None:
-                    frames = loudness.features(frames)
-                if keeper is not None:
-                    frames = keeper.features(frames)
-                blocks = encode_blocks(network, frames, block=long.block, margin=long.margin)
-                if keeper is not None:
-                    blocks = keeper.blocks(blocks)
+            with torch.inference_mode(), self.blocks(utterance, heard, keeper, loudness, stream) as blocks:
                 for piece in self._road(loudness).run(blocks):
                     recording.add(piece)
                     if keeper is not None:
@@ -154,6 +187,27 @@ class Transcriber:
         if heard.broken is not None:
             tally.failures.append((utterance.id, f"{heard.broken}; the {heard.seconds:.1f} s before are transcribed"))
         yield self._counted(self._joined(utterance, recording, keeper, heard), heard.seconds, tally)
+
+    @contextlib.contextmanager
+    def blocks(self, utterance: Utterance, heard: Heard, keeper: Timekeeper | None, loudness: Loudness | None = None,
+               stream: BinaryIO | None = None) -> Iterator[Iterator[Tensor]]:
+        """The encoder's frames (n, D), block by block, heard by keeper and loudness on their way.
+
+        Of a stream none is made ahead: whoever stops waiting for it would have to wait for the thread.
+        """
+        network, long = self.network, self.settings.long
+        depth = 0 if stream is not None else self.overlap * blocks_ahead(long)
+        frames = self.frames(utterance, heard, stream)
+        if loudness is not None:
+            frames = loudness.features(frames)
+        if keeper is None:
+            with ahead(encode_blocks(network, frames, block=long.block, margin=long.margin), depth,
+                       self.device) as blocks:
+                yield blocks
+        else:
+            encoded = encode_blocks(network, keeper.features(frames), block=long.block, margin=long.margin)
+            with ahead(keeper.evident(encoded), depth, self.device) as pairs:
+                yield keeper.blocks(pairs)
 
     def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch:
         """How a long recording is searched; without a window, which is what walks on, only spans are left."""
@@ -198,31 +252,47 @@ class Transcriber:
                                            "take it out")
         yield frames.finish().to(self.device)
 
-    def _batches(self, source: FeatureSource, numbers: Sequence[int], tally: Tally,
-                 known: Mapping[str, Hypothesis]) -> Iterator[Hypothesis]:
-        """Search short utterances, alike in length together; give them in the order of `numbers`."""
-        done = {i: known[source.utterances[i].id] for i in numbers if source.utterances[i].id in known}
-        tally.poor += [h.id for h in done.values() if is_poor(h.health, len(h.phones))]
-        feats: dict[int, Tensor] = {}
-        for i in numbers:
-            if i in done:
-                continue
-            try:
-                feats[i] = self._features(source, i)
-            except AsrError as error:
-                tally.failures.append((source.utterances[i].id, str(error)))
-        for rows in self._together({i: len(frames) for i, frames in feats.items()}):
-            batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
-            lengths = torch.tensor([len(feats[i]) for i in rows], device=self.device)
-            utterances = [source.utterances[i] for i in rows]
-            seconds = [utterance.duration or self._seconds(len(feats[i])) for i, utterance
-                       in zip(rows, utterances, strict=True)]
-            for i, result, length in zip(rows, self.batch(utterances, seconds, batch, lengths), seconds, strict=True):
-                if isinstance(result, AsrError):
-                    tally.failures.append((source.utterances[i].id, str(result)))
+    def _short(self, stretches: Iterator[Stretch], known: Mapping[str, Hypothesis]) -> Iterator[Part]:
+        """Search short utterances batch by batch, while the next one is made ready."""
+        with ahead(self._encoded(stretches, known), self.overlap, self.device) as ready:
+            for part, batch in ready:
+                if batch is None:
+                    yield part
                 else:
-                    done[i] = self._counted(with_origin(result, source.utterances[i], length), length, tally)
-        yield from (done[i] for i in numbers if i in done)
+                    self._search(part, batch)
+
+    def _encoded(self, stretches: Iterator[Stretch],
+                 known: Mapping[str, Hypothesis]) -> Iterator[tuple[Part, Encoded | None]]:
+        """The batches of each stretch; behind its last, None. Utterances alike in length are searched together."""
+        for stretch in stretches:
+            part, feats = Part(stretch), dict[int, Tensor]()
+            for i in stretch.rows:
+                utterance = stretch.source.utterances[i]
+                if (hypothesis := known.get(utterance.id)) is not None:
+                    part.found[i] = hypothesis
+                    part.tally.poor += [hypothesis.id] * is_poor(hypothesis.health, len(hypothesis.phones))
+                    continue
+                try:
+                    feats[i] = self._features(stretch.source, i)
+                except AsrError as error:
+                    part.tally.failures.append((utterance.id, str(error)))
+            for rows in self._together({i: len(frames) for i, frames in feats.items()}):
+                batch = torch.nn.utils.rnn.pad_sequence([feats[i] for i in rows], batch_first=True).to(self.device)
+                frames = torch.tensor([len(feats.pop(i)) for i in rows], device=self.device)
+                yield part, Encoded(rows, batch, frames, encode(self.network, batch, frames, self.settings))
+            yield part, None
+
+    def _search(self, part: Part, batch: Encoded) -> None:
+        """Search a batch, and put down what was found."""
+        utterances = [part.stretch.source.utterances[i] for i in batch.rows]
+        seconds = [utterance.duration or self._seconds(frames) for utterance, frames
+                   in zip(utterances, batch.frames.tolist(), strict=True)]
+        results = self.batch(utterances, seconds, batch)
+        for i, utterance, result, length in zip(batch.rows, utterances, results, seconds, strict=True):
+            if isinstance(result, AsrError):
+                part.tally.failures.append((utterance.id, str(result)))
+            else:
+                part.found[i] = self._counted(with_origin(result, utterance, length), length, part.tally)
 
     def _together(self, lengths: Mapping[int, int]) -> Iterator[list[int]]:
         """Utterances, told by their frames, in batches: the shortest first, and none larger than the settings allow."""
@@ -236,23 +306,21 @@ class Transcriber:
         if rows:
             yield rows
 
-    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float], feats: Tensor,
-              frames: Tensor) -> Iterator[Hypothesis | AsrError]:
-        """Utterances of so many seconds, their features (B, T, F) and frames (B,) → a result each."""
-        memory = encode(self.network, feats, frames, self.settings)
-        found = search_memory(self.network, memory, self.settings)
-        starts = self._starts(feats, frames, memory, found)
+    def batch(self, utterances: Sequence[Utterance], seconds: Sequence[float],
+              batch: Encoded) -> Iterator[Hypothesis | AsrError]:
+        """Utterances of so many seconds, encoded → a result each."""
+        found = search_memory(self.network, batch.memory, self.settings)
+        starts = self._starts(batch, found)
         for utterance, length, hypotheses, begun in zip(utterances, seconds, found, starts, strict=True):
             hypothesis = hypothesis_of(utterance.id, hypotheses, self.model.phones, seconds=self.network.seconds,
                                        duration=length, starts=begun)
             yield replace(hypothesis, phones=tuple(self._sure(hypothesis.phones)))
 
-    def _starts(self, feats: Tensor, frames: Tensor, memory: Memory,
-                found: Sequence[Sequence[Found]]) -> list[Sequence[float] | None]:
+    def _starts(self, batch: Encoded, found: Sequence[Sequence[Found]]) -> list[Sequence[float] | None]:
         """Where the phones of each best hypothesis begin, in seconds; None: only the attention knows."""
         starts: list[Sequence[float] | None] = [None] * len(found)
         if self.evidence is not None:
-            for b, rows in enumerate(self.evidence.rows(feats, frames, memory)):
+            for b, rows in enumerate(self.evidence.rows(batch.feats, batch.frames, batch.memory)):
                 with contextlib.suppress(AsrError):     # more phones than frames
                     starts[b] = place(rows, found[b][0].ids, self.evidence).starts if found[b] else None
         return starts

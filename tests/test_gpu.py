@@ -7,9 +7,13 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner
+from command import asr
+from decoding import Bench
 
 from asr.config import Config
 from asr.model.recognizer import Recognizer
@@ -57,6 +61,28 @@ def test_decoding(window: str, beam: int, tiny_network: Make, tiny_config: Calla
     for one, two in zip(cpu, cuda, strict=True):
         assert one[0].ids == two[0].ids
         assert one[0].score == pytest.approx(two[0].score, abs=1e-3)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_what_is_encoded_ahead_on_another_stream(beam: int, tiny_network: Make, tiny_config: Callable[..., Config],
+                                                 tmp_path: Path) -> None:
+    """The same hypotheses, be the recordings short or long; many, so that memory is used again and again."""
+    keys = (f"decode.beam={beam}", "decode.batch_size=2", "decode.longest=8", "decode.long.after=1.0",
+            "decode.long.block=0.5", "decode.long.span=0.5", "decode.long.overlap=0.1", "decode.long.batch=2")
+    bench = Bench(tmp_path, tiny_config(*keys), tiny_network(*keys, phones=4, seed=3, gain=4.0), 100)
+    for number in (10, 50, 51):
+        sound = 0.1 * np.random.default_rng(number).standard_normal(20 * 16000)
+        soundfile.write(bench.path(number), sound, 16000)
+    found = []
+    for overlap in ("never", "always", "auto"):
+        out = tmp_path / f"{overlap}.jsonl"
+        done = asr("decode", bench.model, bench.sounds, "--out", out, "--device", "cuda", "-o",
+                   f"decode.overlap={overlap}")
+        assert done.code == 0, done.err
+        found.append([(row["id"], row["text"]) for row in map(json.loads, out.read_text().splitlines())])
+    assert len(found[0]) == 100
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

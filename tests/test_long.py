@@ -256,9 +256,9 @@ def test_a_batch_is_as_large_as_told(model: Path, tmp_path: Path, monkeypatch: p
     sizes: list[tuple[int, int]] = []
     whole = Transcriber.batch
 
-    def batch(self, utterances, seconds, feats, frames):
-        sizes.append(feats.shape[:2])
-        return whole(self, utterances, seconds, feats, frames)
+    def batch(self, utterances, seconds, batch):
+        sizes.append(batch.feats.shape[:2])
+        return whole(self, utterances, seconds, batch)
     monkeypatch.setattr(Transcriber, "batch", batch)
     rows = decoded(model, tmp_path, "-o", "decode.batch_seconds=3.2")
     assert [count for count, _ in sizes] == [3, 1, 1, 1, 1, 1]      # of six files, then of two

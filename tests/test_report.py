@@ -399,11 +399,12 @@ def test_the_weights_are_those_of_teacher_forcing(tiny_network, window):
     feats = torch.randn(60, 8)
     settings = Decode().model_copy(update={"window": Decode().window.model_copy(
         update={"enabled": window, "back": 0.1, "ahead": 0.2})})
-    weights = attention_weights(network, feats, [1, 2, 3], settings)
+    with torch.inference_mode():
+        memory = network.encode(feats.unsqueeze(0), torch.tensor([60]))
+    weights = attention_weights(network, memory, [1, 2, 3], settings)
     assert weights.shape == (4, 30)
     assert torch.allclose(weights.sum(1), torch.ones(4), atol=1e-5)
     with torch.inference_mode():
-        memory = network.encode(feats.unsqueeze(0), torch.tensor([60]))
         forced = network.decoder(torch.tensor([[0, 1, 2, 3]]), memory)[1][0]
     assert torch.allclose(weights, forced, atol=1e-5) is not window
     if window:
@@ -415,7 +416,10 @@ def test_without_attention_there_is_nothing_to_show(tiny_network):
 
     from asr.config import Decode
     from asr.search.gaze import attention_weights
-    assert attention_weights(tiny_network("attention.kind=none"), torch.randn(20, 8), [1], Decode()) is None
+    network = tiny_network("attention.kind=none")
+    with torch.inference_mode():
+        memory = network.encode(torch.randn(1, 20, 8), torch.tensor([20]))
+    assert attention_weights(network, memory, [1], Decode()) is None
     assert Gazer(None).weights(sound.Sound(np.zeros(800, np.float32), RATE, 0.05), ()) is None
 
 

@@ -206,8 +206,8 @@ def test_a_keeper_places_phones_as_the_whole_evidence_does(timing_model: Model) 
     stream = EvidenceStream(evidence)
     rows, settled = [], 0
     with torch.inference_mode():
-        for block in keeper.blocks(encode_blocks(timing_model.network, keeper.features(stream.features([feats])),
-                                                 block=0.4, margin=0.2)):
+        blocks = encode_blocks(timing_model.network, keeper.features(stream.features([feats])), block=0.4, margin=0.2)
+        for block in keeper.blocks(keeper.evident(blocks)):
             rows.append(stream.rows(block))
             keeper.settle(ids[settled:settled + 2], [float(10 * settled), float(10 * settled)])
             settled += 2
@@ -220,7 +220,8 @@ def test_a_keeper_places_phones_as_the_whole_evidence_does(timing_model: Model) 
     whole = Timekeeper(evidence, held=0)
     whole.expect(ids)
     with torch.inference_mode():
-        for _ in whole.blocks(encode_blocks(timing_model.network, whole.features([feats]), block=0.4, margin=0.2)):
+        blocks = encode_blocks(timing_model.network, whole.features([feats]), block=0.4, margin=0.2)
+        for _ in whole.blocks(whole.evident(blocks)):
             assert whole.rows == 0          # nothing waits
     placed = whole.finish()
     assert placed.starts == pytest.approx(expected.starts)

@@ -34,14 +34,19 @@ class Gazer:
         """
         if self.model is None or self.settings is None:
             return None
+        import torch
+
         from asr.frontend.fbank import Fbank, prepare_features
         from asr.frontend.store import static_frames
         from asr.search.gaze import attention_weights
+        from asr.search.recognise import encode
         static = static_frames(sound.samples, Fbank(self.features))
         if not len(static):
             return None
         ids = self.model.phones.encode((p.phone for p in within(phones, sound.seconds)), "attention")
         feats = prepare_features(static, self.features, self.model.normaliser)
         device = next(self.model.network.parameters()).device
-        found = attention_weights(self.model.network, feats.to(device), ids, self.settings)
+        memory = encode(self.model.network, feats.unsqueeze(0).to(device), torch.tensor([len(feats)], device=device),
+                        self.settings)
+        found = attention_weights(self.model.network, memory, ids, self.settings)
         return None if found is None else found.numpy()

@@ -17,6 +17,7 @@ from asr.search.recording import hand_back
 TOGETHER = 4        # blocks encoded as one batch: the recurrence costs hardly more for four than for one
 
 
+@torch.inference_mode()
 def encode_blocks(network: Recognizer, pieces: Iterable[Tensor], *, block: float, margin: float,
                   together: int = TOGETHER) -> Iterator[Tensor]:
     """Encode features that arrive piece by piece.

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from asr.config import Config
 from asr.frontend.fbank import feature_width
+from asr.search.ahead import pays
 from asr.search.blocks import TOGETHER
 from asr.search.follow import BAND, LAG
-from asr.search.spans import PAD, lag
+from asr.search.spans import PAD, blocks_ahead, lag
 from asr.search.stepper import MORE_CANDIDATES
 
 FLOAT, DOUBLE = 4, 8
@@ -39,11 +42,13 @@ class Bound:
     search: float       # one step of all hypotheses, and what they have said so far
     times: float = 0.0  # evidence of when phones were said, that waits for them to settle
     held: float = 0.0   # encoder frames of spans that wait for their batch to be full
+    beside: bool = False    # the next batch is encoded while one is searched
 
     @property
     def total(self) -> int:
         """What decoding takes at most: the encoder runs beside spans that wait, the search beside its own memory."""
-        working = max(self.held + self.encoder, self.memory + self.search)
+        encoding, searching = self.held + self.encoder, self.memory + self.search
+        working = encoding + searching if self.beside else max(encoding, searching)
         return round(SLACK * (self.audio + self.times + working)) + FIXED
 
 
@@ -62,8 +67,10 @@ def long_bound(config: Config, phones: int) -> Bound:
     else:
         span, said = math.ceil((TOGETHER * long.block + long.margin) / seconds), long.settle + 1
         held = 2 * fresh + span * _frame(config, phones)
+    if beside(config):
+        held += value * blocks_ahead(long) * (long.block + 2 * long.margin) / seconds
     return Bound(audio, _encoder(config, together), fresh + batch * span * _frame(config, phones),
-                 _search(config, phones, batch, said, span), _times(config, phones), held)
+                 _search(config, phones, batch, said, span), _times(config, phones), held, beside(config))
 
 
 def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bound:
@@ -79,9 +86,15 @@ def _batch(config: Config, phones: int, seconds: float) -> Bound:
     rows = max(1, min(decode.batch_size, math.floor(decode.batch_seconds / seconds + 1e-6)))
     frames = rows * seconds * 1000 / config.features.hop
     S = math.ceil(seconds / _seconds(config))
-    audio, memory = (AHEAD + 2) * frames * _features(config), rows * S * _frame(config, phones)
+    audio = (AHEAD + 2 + beside(config)) * frames * _features(config)
+    memory = rows * S * _frame(config, phones)
     return Bound(audio, _encoder(config, frames), memory,
-                 _search(config, phones, rows, seconds * decode.longest, S), held=memory)
+                 _search(config, phones, rows, seconds * decode.longest, S), held=memory, beside=beside(config))
+
+
+def beside(config: Config) -> bool:
+    """Whether the next batch is encoded while one is searched, on a CPU."""
+    return pays(config.decode, torch.device("cpu"))
 
 
 def walks(config: Config) -> bool:
@@ -99,7 +112,8 @@ def _times(config: Config, phones: int) -> float:
     if config.decode.times == "attention":
         return 0.0
     step = _seconds(config) if config.decode.times == "ctc" else config.features.hop / 1000
-    return lag(config.decode.long) / step * phones * FLOAT \
+    waiting = lag(config.decode.long) + beside(config) * blocks_ahead(config.decode.long) * config.decode.long.block
+    return waiting / step * phones * FLOAT \
         + LAG * (phones * FLOAT + BAND + ROW)
 
 

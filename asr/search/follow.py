@@ -138,7 +138,10 @@ class Follower:
 class Timekeeper:
     """Times of a long recording's phones, while it is encoded and searched.
 
-        frames → keeper.features → encoder → keeper.blocks → search; keeper.settle for what the search settles; finish
+        frames → keeper.features → encoder → keeper.evident → keeper.blocks → search; keeper.settle for what the search
+        settles; finish
+
+    All up to `evident` may be done ahead by a thread of its own, and all from `blocks` on by another.
 
     Evidence waits until the phones that it may hold have settled, `held` seconds of it at most: what is older is taken
     for a pause.
@@ -157,10 +160,15 @@ class Timekeeper:
         """Features (t, F) on their way to the encoder."""
         return self.stream.features(pieces)
 
-    def blocks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Encoder frames (n, D) on their way to the search."""
+    def evident(self, blocks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Encoder frames (n, D), each with the rows of evidence that they settle."""
         for block in blocks:
-            self._wait(self.stream.rows(block))
+            yield block, self.stream.rows(block)
+
+    def blocks(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Encoder frames (n, D) on their way to the search; their evidence waits here."""
+        for block, rows in pairs:
+            self._wait(rows)
             self._listen(self.passed + self.rows - self.held)
             yield block
         rest = self.stream.finish()

@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 from asr import config
+from asr.model.attention import Memory
 from asr.model.recognizer import BLANK, Recognizer
 from asr.search.stepper import aids_of
 
 
 @torch.inference_mode()
-def attention_weights(network: Recognizer, feats: Tensor, ids: Sequence[int], settings: config.Decode) -> Tensor | None:
+def attention_weights(network: Recognizer, memory: Memory, ids: Sequence[int],
+                      settings: config.Decode) -> Tensor | None:
     """Feed the decoder the phones one after another, with the window and the sharpening that the search has.
 
     Args:
-        feats: (T, F) features of one utterance
+        memory: of one utterance
         ids: of its U phones, the end not among them
 
     Returns:
@@ -26,12 +28,11 @@ def attention_weights(network: Recognizer, feats: Tensor, ids: Sequence[int], se
     """
     if network.decoder.attention.__class__.__name__ == "FinalState":
         return None
-    memory = network.encode(feats.unsqueeze(0), torch.tensor([len(feats)], device=feats.device))
     aids, state = aids_of(network, settings), network.decoder.start(memory)
     S = int(memory.lengths[0])
     rows = []
     for last in (BLANK, *ids):
-        _, state = network.decoder.step(torch.tensor([[last]], device=feats.device), memory, state, aids)
+        _, state = network.decoder.step(torch.tensor([[last]], device=memory.lengths.device), memory, state, aids)
         rows.append(_laid_out(state.gaze.weights[0, 0], state.gaze.first, S))
     return torch.stack(rows).float().cpu()
 

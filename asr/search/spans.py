@@ -8,6 +8,8 @@ are stitched on a phone that both have heard (seams.py).
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -108,22 +110,27 @@ class Loudness:
     """What a model without a CTC branch has to tell quiet places by: the energy of the features that it is fed.
 
     It orders places, no more: how quiet a silence is depends on the recording, so none is left out for being quiet.
+    A thread that works ahead may add levels while the search takes them.
     """
 
     def __init__(self, mels: int, stride: int) -> None:
         self.mels, self.stride = mels, stride
-        self.levels = torch.zeros(0)        # of feature frames that the search has not come to yet
+        self.levels = deque[Tensor]()       # of feature frames that the search has not come to yet
 
     def features(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
         """Normalised features (t, F) on their way to the encoder."""
         for piece in pieces:
-            self.levels = torch.cat([self.levels, piece[:, :self.mels].mean(dim=1).cpu()])
+            self.levels.append(piece[:, :self.mels].mean(dim=1).cpu())
             yield piece
 
     def quiet(self, frames: int) -> Tensor:
         """Of the next encoder frames (n,), what stands for the blank's log probability: less where it is louder."""
-        now, self.levels = self.levels[:frames * self.stride], self.levels[frames * self.stride:]
-        now = torch.nn.functional.pad(now, (0, frames * self.stride - len(now)))
+        wanted, known = frames * self.stride, [torch.zeros(0)]
+        while self.levels and wanted > sum(map(len, known)):
+            known.append(self.levels.popleft())
+        now = torch.cat(known)
+        self.levels.appendleft(now[wanted:])
+        now = torch.nn.functional.pad(now[:wanted], (0, max(0, wanted - len(now))))
         return -torch.nn.functional.softplus(now.view(frames, self.stride).mean(dim=1) + LIFT).clamp(LEAST, MOST)
 
 
@@ -159,6 +166,11 @@ def patience(long: config.Long) -> float:
     """Seconds of a recording that are held back at most before spans are searched: full batches of long spans need no
     more, and behind a few spans a silence of hours is not waited for."""
     return long.batch * long.span + long.overlap + PAUSE + long.block
+
+
+def blocks_ahead(long: config.Long) -> int:
+    """Blocks that are encoded while a batch of spans is searched, at most: as many as fill the next batch."""
+    return math.ceil(long.batch * long.span / long.block)
 
 
 def lag(long: config.Long) -> float:
