@@ -26,14 +26,16 @@ from asr.frontend.audio import probe
 from asr.frontend.store import read_utterance
 from asr.measured import measure
 from asr.model.file import load_header
-from asr.scoring.curve import Curve, Line, Point, curve_data, curve_text, plot_curve
+from asr.scoring.curve import Curve, Line, Point, check_plot, curve_data, curve_text, plot_curve
 from asr.scoring.protocol import Protocol, load_protocol
 from asr.scoring.score import score
+from asr.search.bound import walks
 from asr.search.health import is_poor
 
 SILENCES = ("pau", "sil", "h#", "SIL", "<sil>", "sp")      # a gap's label, where the model knows one of these
 PLAIN = ("decode.window.enabled=false", "decode.eos_gate=0", "decode.jump_back=0", "decode.jump_ahead=0",
-         "decode.ctc_weight=0", "decode.fallback=false", "decode.batch_size=1", "decode.long.after=1.0e+9")
+         "decode.ctc_weight=0", "decode.pace=0", "decode.beta=1", "decode.beta_log_length=false", "decode.keep=0",
+         "decode.normaliser=as-trained", "decode.fallback=false", "decode.batch_size=1", "decode.long.after=1.0e+9")
 PATIENCE = 3.0          # a length is stopped when it takes this much longer than it may; the forecast may err
 
 
@@ -81,7 +83,8 @@ def measure_curve(model: Path, manifest: Path, overrides: Sequence[str], options
         out: folder for `curve.json`, `curve.png`, `curve.svg` and the hypotheses of every length.
 
     Raises:
-        AsrError: the manifest has too few utterances, a recording cannot be read, or decoding fails.
+        AsrError: the manifest has too few utterances or a phone that the protocol does not know, `out` cannot be
+            written, both told before anything is decoded; a recording cannot be read, or decoding fails.
     """
     header = load_header(model)
     config = override_decoding(header.config, overrides)
@@ -91,6 +94,10 @@ def measure_curve(model: Path, manifest: Path, overrides: Sequence[str], options
     if options.hours:
         options = replace(options, joins=tuple(sorted({*options.joins, joins_of_hours(base, options)})))
     _check(base, options, manifest)
+    for utterance in base:
+        protocol([*(utterance.phones or ()), *filter(None, [gap_phone])], f"{manifest}: {utterance.id}")
+    if out is not None:
+        _make_folder(out)
     ways: list[tuple[str, str, tuple[str, ...], float | None]] = [
         ("as configured", _about(config), tuple(overrides), None)]
     if options.plain:
@@ -102,7 +109,7 @@ def measure_curve(model: Path, manifest: Path, overrides: Sequence[str], options
         for name, about, settings, budget in ways:
             lines.append(bench.line(name, about, settings, budget))
     curve = Curve(str(model), str(manifest), protocol.name, len(base), sum(len(u.phones or ()) for u in base),
-                  options.same, options.gap, gap_phone, tuple(lines))
+                  options.same, options.gap, gap_phone, tuple(lines), options.seed)
     if out is not None:
         write_curve(curve, out)
     return curve
@@ -241,7 +248,7 @@ def _expected(points: Sequence[Point], joins: int) -> float:
 def _gap_phone(asked: str | None, phones: PhoneSet) -> str:
     if asked is None:
         return next((name for name in SILENCES if name in phones), "")
-    if asked and asked not in phones:      
+    if asked and asked not in phones:
         raise AsrError(f"--gap-phone {asked}: the model does not know this phone")
     return asked
 
@@ -253,9 +260,18 @@ def _check(base: Sequence[Utterance], options: Options, manifest: Path) -> None:
                            f"(--joins) or for a multiple of {len(base)}, or join each with itself (--same)")
 
 
+def _make_folder(out: Path) -> None:
+    """The folder of the results, made while nothing is lost if it cannot be."""
+    check_plot(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AsrError(f"{out}: cannot be made a folder for the results: {error.strerror}") from error
+
+
 def _about(config: Config) -> str:
     decode = config.decode
-    window = f"window {decode.window.back:g} s back and {decode.window.ahead:g} s ahead" if decode.window.enabled \
-        else "no window"
+    window = f"window {decode.window.back:g} s back and {decode.window.ahead:g} s ahead" if walks(config) \
+        else "no attention" if config.attention.kind == "none" else "no window"
     ctc = f"CTC {decode.ctc_weight:g}" if decode.ctc_weight and config.train.ctc_weight else "no CTC"
     return f"beam {decode.beam}, {window}, {ctc}"

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command import asr
 
 from asr import curve as stage
+from asr.config import Config, override_config
 from asr.corpus.records import Utterance, read_manifest
 from asr.curve import Options, joins_of, measure_curve
 from asr.errors import AsrError
@@ -163,6 +165,70 @@ def test_a_gap_needs_a_phone_that_is_known(model: Path, manifest, tmp_path: Path
     manifest("test", 2)
     with pytest.raises(AsrError, match="--gap-phone x: the model does not know this phone"):
         measure_curve(model, tmp_path / "test.jsonl", (), Options(joins=(1,), gap_phone="x"))
+
+
+def test_what_cannot_end_well_is_told_before_the_work(model: Path, manifest, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol that does not know the phones, and a place that cannot be written, came out behind hours of it."""
+    def measure(*arguments, **more):
+        raise AssertionError("it has begun")
+    monkeypatch.setattr(stage, "measure", measure)
+    test = manifest("test", 2)
+    with pytest.raises(AsrError, match=r"test.jsonl: test-\d: phone '.' is not in the table of protocol timit39"):
+        measure_curve(model, test, (), Options(joins=(1,), protocol="timit39"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(AsrError, match=f"{out}: cannot be made a folder for the results: "):
+            measure_curve(model, test, (), Options(joins=(1,)), out)
+    monkeypatch.setattr("asr.scoring.curve.find_spec", lambda name: None)
+    with pytest.raises(AsrError, match=r"out: a plot needs matplotlib: pip install 'asr\[report\]'"):
+        measure_curve(model, test, (), Options(joins=(1,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--gap", "--hours", "--budget"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_seconds_are_finite(option: str, value: str, model: Path, manifest) -> None:
+    done = asr("curve", model, manifest("test", 2), "--joins", "1", option, value)
+    assert (done.code, done.out) == (2, "")
+    assert f"Invalid value for '{option}': {value} is no number to reckon with" in done.err
+
+
+def test_the_seed_orders_the_utterances(model: Path, manifest, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    base, orders = read_manifest(manifest("test", 6)), []
+    for seed in (1, 2, 1):
+        fake = perfect([])
+        fake.references = {j.id: j.phones("sil") for j in joins_of(base, 2, same=False, seed=seed)}
+        monkeypatch.setattr(stage, "measure", fake)
+        done = asr("curve", model, tmp_path / "test.jsonl", "--joins", "2", "--seed", seed, "-f", "json")
+        assert done.code == 0, done.err
+        found = json.loads(done.out)
+        assert (found["seed"], found["lines"][0]["points"][0]["errors"]) == (seed, 0)
+        orders.append(list(fake.references.values()))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_plain_has_none_of_the_aids(model: Path, manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the model's own config or the user sets: a model in the box had `decode.pace`, which stayed."""
+    settings = []
+
+    def measure(model, inputs, out, overrides, *, device, timeout):
+        settings.append(override_config(Config(), overrides).decode)
+        return None if timeout else Measured(1.0, 1.0, 1.0, 0, 0, []) if out.write_text(json.dumps(
+            {"id": "join-2-0001", "text": "a"}) + "\n") else None
+    monkeypatch.setattr(stage, "measure", measure)
+    aids = {"pace": 1.5, "beta": 2.0, "beta_log_length": True, "keep": 3, "ctc_weight": 0.4, "jump_back": 1.0,
+            "jump_ahead": 2.0, "eos_gate": 0.3, "fallback": True, "normaliser": "smooth"}
+    overrides = [f"decode.{key}={str(value).lower()}" for key, value in aids.items()]
+    measure_curve(model, manifest("test", 2), overrides, Options(joins=(2,), plain=True))
+    configured, plain = (decode.model_dump() for decode in settings)
+    assert {key: configured[key] for key in aids} == aids
+    assert {key: plain[key] for key in aids} == {
+        "pace": 0, "beta": 1, "beta_log_length": False, "keep": 0, "ctc_weight": 0, "jump_back": 0, "jump_ahead": 0,
+        "eos_gate": 0, "fallback": False, "normaliser": "as-trained"}
+    assert not plain["window"]["enabled"]
+    assert plain["long"]["after"] == 1e9
 
 
 # The result -----------------------------------------------------------------------------------------------------------

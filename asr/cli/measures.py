@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from asr.cli.options import DEVICE, FILE, OVERRIDE, NamedPath
+from asr.cli.options import DEVICE, FILE, OVERRIDE, Finite, NamedPath
 
 SCORE_KINDS = ["manifest", "jsonl", "trn", "ctm", "text", "textgrid", "phn", "score"]
 
@@ -65,16 +65,18 @@ def score_command(reference: str, hypotheses: tuple[str, ...], compared: tuple[s
 @click.argument("manifest", type=FILE)
 @click.option("--joins", default="1,2,5,10,20,50,100", show_default=True, metavar="K,K,…",
               help="How many utterances are joined, from few to many.")
-@click.option("--hours", type=click.FloatRange(0), default=0.0, metavar="H",
+@click.option("--hours", type=Finite(0), default=0.0, metavar="H",
               help="And one recording of H hours or a little more: all utterances again and again, in other orders.")
 @click.option("--same/--mixed", default=False, show_default=True, help="Join each with itself, or with others.")
-@click.option("--gap", type=click.FloatRange(0), default=0.05, show_default=True,
+@click.option("--gap", type=Finite(0), default=0.05, show_default=True,
               help="Seconds of silence between two.")
 @click.option("--gap-phone", metavar="PHONE", help="Its label, '' for none; else pau, sil or h#, if the model has it.")
 @click.option("--plain", is_flag=True, help="Decode without window, blocks, CTC and guards as well.")
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), default=300.0, show_default=True,
+@click.option("--budget", type=Finite(min=0, min_open=True), default=300.0, show_default=True,
               help="Seconds that plain decoding of one length may take; longer ones are left out.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first N utterances.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N utterances.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True,
+              help="Of the order in which utterances meet.")
 @click.option("--protocol", default="plain", show_default=True, metavar="NAME", help="As in `asr score`.")
 @click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Of the table on standard output.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Curve:
     gap: float              # seconds of silence between two
     gap_phone: str          # its label; "" where it has none
     lines: tuple[Line, ...]
+    seed: int = 1           # of the order in which utterances meet
 
 
 def curve_text(curve: Curve) -> str:
@@ -90,7 +92,7 @@ def curve_data(curve: Curve) -> dict[str, Any]:
     """The curve as plain data. PER in per cent, times in seconds, memory in bytes above the loaded model."""
     return {"model": curve.model, "manifest": curve.manifest, "protocol": curve.protocol,
             "utterances": curve.utterances, "phones": curve.phones, "same": curve.same, "gap": curve.gap,
-            "gap_phone": curve.gap_phone,
+            "gap_phone": curve.gap_phone, "seed": curve.seed,
             "lines": [{"name": line.name, "about": line.about, "left_out": list(line.left_out),
                        "points": [_point_data(point) for point in line.points]} for line in curve.lines]}
 
@@ -103,16 +105,24 @@ def _point_data(point: Point) -> dict[str, Any]:
             "limits": point.limits}
 
 
+def check_plot(path: Path) -> None:
+    """See whether plots can be drawn, before hours of work that end in one.
+
+    Raises:
+        AsrError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise AsrError(f"{path}: a plot needs matplotlib: pip install 'asr[report]'")
+
+
 def plot_curve(curve: Curve, path: Path) -> None:
     """Draw the curve into a .png or .svg file: PER in its three kinds of errors, time, memory, attention.
 
     Raises:
         AsrError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise AsrError(f"{path}: a plot needs matplotlib: pip install 'asr[report]'") from None
+    check_plot(path)
+    from matplotlib.figure import Figure
     figure = Figure(figsize=(9, 3.2 * len(curve.lines) + 3.2), layout="constrained")
     grid = figure.subplots(len(curve.lines) + 1, 1, squeeze=False)[:, 0]
     for axes, line in zip(grid, curve.lines, strict=False):
