@@ -12,7 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
+
+from asr.config import Config
+from asr.corpus.phones import PhoneSet
+from asr.frontend.fbank import Normaliser
+from asr.model.file import save_model
 
 TOOLS = Path(__file__).parents[1] / "tools"
 ECHO = """import json, os, sys
@@ -138,6 +144,18 @@ def test_growth_with_phones_and_vocabulary(scale: ModuleType, bench: ModuleType)
     rows = scale.shapes(bench.SHAPES["tiny"], 1)
     assert [row["work"] for row in rows] == ["3 phones, 24 frames", "6 phones, 48 frames", "12 phones, 96 frames",
                                              "24 phones, 192 frames", "42 ids", "420 ids", "4200 ids"]
+
+
+def test_overlap(scale: ModuleType, tiny_config: Callable[..., Config], tiny_network: Callable[..., object],
+                 manifest: Callable[..., Path], tmp_path: Path) -> None:
+    """In pairs, the first without."""
+    save_model(tmp_path / "m.asr", tiny_network(phones=4, gain=4.0), tiny_config(), PhoneSet(["a", "b", "c"]),
+               Normaliser(torch.zeros(8), torch.ones(8)), {})
+    rows = scale.overlap(tmp_path / "m.asr", manifest("test", 3, duration=0.2), 1)
+    assert [row["work"] for row in rows] == [f"beam {beam}, {precision}, overlap {word}" for beam in (1, 10)
+                                             for precision in ("float32", "bf16") for word in ("never", "always")]
+    assert [row["gain"] for row in rows[::2]] == [1.0] * 4
+    assert all(row["x real time"] > 0 for row in rows)
 
 
 SMALL = ["encoder.width=8", "attention.width=8", "decoder.width=8", "decoder.output_width=8", "features.mels=8"]

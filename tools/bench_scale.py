@@ -1,6 +1,7 @@
 """How this project grows: start from cold, several processes, hours of data, phones, vocabulary.
 
-    python tools/bench_scale.py start --model MODEL | train | prep | decode --model MODEL | hours | shapes
+    python tools/bench_scale.py start --model MODEL | train | prep | hours | shapes
+                                decode --model MODEL --manifest MANIFEST | overlap --model MODEL --manifest MANIFEST
 
 Wall time, medians over rounds, one thread a process. Prints a table; `--json` a line a row.
 """
@@ -130,6 +131,35 @@ def decode(model: Path, manifest: Path, rounds: int) -> list[Row]:
                     sum(float(line["duration"]) for line in lines))
 
 
+def overlap(model: Path, manifest: Path, rounds: int) -> list[Row]:
+    """Decoding of a manifest in this process, without `decode.overlap` and with it; what is found must be the same."""
+    import torch
+
+    from asr.corpus.records import hypothesis_row, read_manifest
+    from asr.frontend.store import OnTheFly
+    from asr.model.file import load_model
+    from asr.transcriber import Tally, Transcriber
+    torch.set_num_threads(1)
+    utterances, rows = read_manifest(manifest), list[Row]()
+
+    def work(found: list[list[Row]], *keys: str) -> Callable[[], object]:
+        loaded = load_model(model).told(keys)
+        transcriber = Transcriber(loaded, loaded.config.decode, torch.device("cpu"))
+        return lambda: found.append([hypothesis_row(hypothesis) for hypothesis in transcriber.run(
+            OnTheFly(utterances, transcriber.features), Tally())])
+    for beam in (1, 10):
+        for precision in ("float32", "bf16"):
+            found: list[list[Row]] = []
+            keys = (f"decode.beam={beam}", f"decode.precision={precision}")
+            works = {f"beam {beam}, {precision}, overlap {word}": work(found, *keys, f"decode.overlap={word}")
+                     for word in ("never", "always")}
+            for warm in works.values():
+                warm()
+            rows += in_turns(works, rounds, sum(u.duration or 0.0 for u in utterances))
+            assert all(hypotheses == found[0] for hypotheses in found), "what is found is not the same"
+    return rows
+
+
 def in_turns(works: dict[str, Callable[[], object]], rounds: int, speech: float) -> list[Row]:
     """Median wall seconds of each, times real time, and the gain over the first."""
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -240,10 +270,11 @@ def show(rows: Sequence[Row], as_json: bool) -> None:
 
 
 @click.command(help=__doc__)
-@click.argument("what", type=click.Choice(["start", "train", "prep", "decode", "hours", "shapes", "rank", "hour"]))
+@click.argument("what", type=click.Choice(["start", "train", "prep", "decode", "overlap", "hours", "shapes", "rank",
+                                        "hour"]))
 @click.argument("sizes", nargs=-1, type=int)
-@click.option("--model", type=click.Path(path_type=Path, exists=True), help="For start and decode.")
-@click.option("--manifest", type=click.Path(path_type=Path, exists=True), help="For decode.")
+@click.option("--model", type=click.Path(path_type=Path, exists=True), help="For start, decode and overlap.")
+@click.option("--manifest", type=click.Path(path_type=Path, exists=True), help="For decode and overlap.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--updates", default=5, show_default=True)
 @click.option("--utterances", type=int, help="In a process's batch.")
@@ -252,8 +283,9 @@ def show(rows: Sequence[Row], as_json: bool) -> None:
 def main(what: str, sizes: tuple[int, ...], model: Path | None, manifest: Path | None, rounds: int, updates: int,
          utterances: int | None, shape: str, as_json: bool) -> None:
     size = replace(SHAPES[shape], utterances=utterances or SHAPES[shape].utterances)
-    if (model is None and what in ("start", "decode")) or (manifest is None and what == "decode"):
-        raise click.UsageError(f"{what} needs --model" + (" and --manifest" if what == "decode" else ""))
+    listed = what in ("decode", "overlap")
+    if (model is None and (listed or what == "start")) or (manifest is None and listed):
+        raise click.UsageError(f"{what} needs --model" + " and --manifest" * listed)
     if what == "rank":
         own = rank(size, updates)
         if own:
@@ -264,6 +296,7 @@ def main(what: str, sizes: tuple[int, ...], model: Path | None, manifest: Path |
         works: dict[str, Callable[[], list[Row]]] = {
             "start": lambda: start(model, rounds), "train": lambda: train(size, updates, rounds),
             "prep": lambda: prep(rounds), "decode": lambda: decode(model, manifest, rounds),
+            "overlap": lambda: overlap(model, manifest, rounds),
             "hours": lambda: hours(sizes or (1, 10, 100)), "shapes": lambda: shapes(size, rounds)}
         show(works[what](), as_json)
 
