@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ from asr.files import writing
 
 DEV, TEST = "george", "theo"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-NAME = re.compile(r"(\d)_([a-z]+)_(\d+)")
+NAME = re.compile(r"(\d)_([^_]+)_(\d+)")
 MOST_DIGITS = 7
 GAP = (0.05, 0.25)      # seconds between two digits
 QUIET = 0.02            # seconds: the quietest stretch of this length tells how loud the gap is
@@ -39,22 +40,33 @@ def splits(corpus: Path) -> dict[str, list[Utterance]]:
     """Utterances of one digit each, in train, dev and test.
 
     Raises:
+        AsrError: as `recordings`.
+    """
+    result: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
+    for utterance in recordings(corpus):
+        result[split_of(utterance.speaker or "")].append(utterance)
+    return result
+
+
+def recordings(corpus: Path) -> list[Utterance]:
+    """Every recording of a folder that is laid out like FSDD, one digit each.
+
+    Raises:
         AsrError: there are no recordings, or one has another name than the corpus gives.
     """
     lexicon = digits_lexicon()
-    result: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
     paths = [path for path in (corpus / "recordings").glob("*") if path.suffix in (".wav", ".flac")]
     if not paths:
         raise AsrError(f"{corpus}: no FSDD here: expected recordings/DIGIT_SPEAKER_INDEX.wav")
+    found = []
     for path in sorted(paths):
         match = NAME.fullmatch(path.stem)
         if match is None:
             raise AsrError(f"{path}: expected the name DIGIT_SPEAKER_INDEX{path.suffix}")
         speaker, word = match[2], WORDS[int(match[1])]
-        result[split_of(speaker)].append(Utterance(
-            path.stem, path, duration=recording_seconds(path), phones=pronounce([word], lexicon)[0], speaker=speaker,
-            extra=words_row([word], lexicon)))
-    return result
+        found.append(Utterance(path.stem, path, duration=recording_seconds(path),
+                               phones=pronounce([word], lexicon)[0], speaker=speaker, extra=words_row([word], lexicon)))
+    return found
 
 
 def connected_splits(corpus: Path, audio: Path, passes: int, seed: int) -> dict[str, list[Utterance]]:
@@ -75,35 +87,54 @@ def connected_splits(corpus: Path, audio: Path, passes: int, seed: int) -> dict[
 
 def join_speaker(digits: list[Utterance], audio: Path, prefix: str, draw: random.Random) -> list[Utterance]:
     """One pass over a speaker's digits: shuffled, cut into runs of 1 to 7, each run joined and written."""
-    digits = draw.sample(digits, len(digits))
     joined = []
-    while digits:
-        count = draw.randint(1, MOST_DIGITS)
-        run, digits = digits[:count], digits[count:]
-        joined.append(join(run, audio / f"{prefix}-{len(joined):03d}.wav", draw))
+    for number, run in enumerate(runs(digits, draw)):
+        parts = [soundfile.read(str(digit.audio), dtype="float32") for digit in run]
+        rate = parts[0][1]
+        samples, times = join([part for part, _ in parts], rate, draw)
+        joined.append(write_joined(run, samples, rate, times, audio / f"{prefix}-{number:03d}.wav"))
     return joined
 
 
-def join(run: list[Utterance], path: Path, draw: random.Random) -> Utterance:
-    """Write some digits one after another as one recording."""
+def runs(digits: list[Utterance], draw: random.Random) -> Iterator[list[Utterance]]:
+    """A speaker's digits in random order, 1 to 7 at a time."""
+    digits = draw.sample(digits, len(digits))
+    while digits:
+        count = draw.randint(1, MOST_DIGITS)
+        yield digits[:count]
+        digits = digits[count:]
+
+
+def join(parts: Sequence[np.ndarray], rate: int, draw: random.Random) -> tuple[np.ndarray, list[list[int]]]:
+    """Digits one after another, as quiet between two as the quietest stretch of the one that follows.
+
+    Returns:
+        Samples (N,) float32, and the first sample of each digit and the one behind its last.
+    """
     noise = np.random.default_rng(draw.getrandbits(32))
-    parts: list[np.ndarray] = []
-    times: list[list[float]] = []
+    pieces: list[np.ndarray] = []
+    places: list[list[int]] = []
     length = 0
-    for digit in run:
-        samples, rate = soundfile.read(str(digit.audio), dtype="float32")
-        if parts:
-            gap = noise.normal(0, quiet_level(samples, rate), int(draw.uniform(*GAP) * rate)).astype(np.float32)
-            parts.append(gap)
+    for part in parts:
+        if pieces:
+            gap = noise.normal(0, quiet_level(part, rate), int(draw.uniform(*GAP) * rate)).astype(np.float32)
+            pieces.append(gap)
             length += len(gap)
-        times.append([round(length / rate, 6), round((length + len(samples)) / rate, 6)])
-        parts.append(samples)
-        length += len(samples)
+        places.append([length, length + len(part)])
+        pieces.append(part)
+        length += len(part)
+    return np.concatenate(pieces), places
+
+
+def write_joined(run: list[Utterance], samples: np.ndarray, rate: int, places: list[list[int]],
+                 path: Path) -> Utterance:
+    """Write a joined recording; `places` are the digits' first samples and those behind their last."""
     with writing(path, "wb") as file:
-        soundfile.write(file, np.concatenate(parts), rate, format="WAV", subtype="PCM_16")
-    return Utterance(path.stem, path, duration=round(length / rate, 6),
+        soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+    return Utterance(path.stem, path, duration=round(len(samples) / rate, 6),
                      phones=tuple(phone for digit in run for phone in digit.phones or ()), speaker=run[0].speaker,
-                     extra={"words": " ".join(digit.extra["words"] for digit in run), "word_times": times})
+                     extra={"words": " ".join(digit.extra["words"] for digit in run),
+                            "word_times": [[round(place / rate, 6) for place in ends] for ends in places]})
 
 
 def quiet_level(samples: np.ndarray, rate: int) -> float:

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Spoken digits, single or connected: a check on real speech that trains in minutes.
+# Connected digits of a speaker never heard: three real voices, and as many synthetic ones as it takes.
 #
 #   recipes/fsdd/run.sh /path/to/fsdd [FOLDER]
 #
-# FOLDER: exp/fsdd, seen from the repository. CONNECTED=no trains on single digits.
-# Run again, it does only what is not done yet. CONFIG names another config than conf/fsdd.yaml.
-# INIT=model.asr begins with the weights of an English model, and takes conf/fsdd-english.yaml:
-#   INIT=asr/models/english.asr recipes/fsdd/run.sh /path/to/fsdd
+# FOLDER: exp/fsdd, seen from the repository. Run again, it does only what is not done yet. CONNECTED=no tests on single
+# digits. SEEDS="1 2" trains as often. FLITE=yes takes the voices of flite as well (Debian: apt install flite).
+# INIT names another model of 16 kHz to begin with than the one in the box; INIT=none begins with nothing, and takes
+# conf/fsdd.yaml. CONFIG names another config.
 set -euo pipefail
 corpus=$(realpath -- "${1:?the corpus: recipes/fsdd/run.sh /path/to/fsdd [FOLDER]}")
 cd "$(dirname "$0")/../.."
@@ -16,24 +16,37 @@ PATH=$PWD/.venv/bin:$PATH
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 exp=${2:-exp/fsdd}
-init=
-config=${CONFIG:-conf/fsdd.yaml}
-if [ -n "${INIT:-}" ]; then
-    init="--init $INIT"
-    config=${CONFIG:-conf/fsdd-english.yaml}
-fi
-DONE=$exp/.done
+init=${INIT:-asr/models/english.asr}
+config=${CONFIG:-conf/fsdd-english.yaml}
+if [ "$init" = none ]; then config=${CONFIG:-conf/fsdd.yaml}; fi
 connected=--connected
 if [ "${CONNECTED:-yes}" = no ]; then connected=; fi
+flite=
+if [ "${FLITE:-no}" = yes ]; then flite=--flite; fi
+DONE=$exp/.done
 read -ra train <<< "$(trainer)"
 
-DEPENDS=$(echo recipes/fsdd/*.py)
+DEPENDS=$(echo recipes/fsdd/*.py recipes/fsdd/*.tsv recipes/fsdd/*.txt recipes/espeak/espeak.py recipes/espeak/voices.tsv)
 stage prepare python recipes/fsdd/prepare.py "$corpus" "$exp/data" $connected
+stage synthesise python recipes/fsdd/synthesise.py "$exp/synthetic" $flite -j "$(cores)"
+stage perturb python recipes/fsdd/perturb.py "$corpus" "$exp/perturbed" --synthetic "$exp/synthetic" -j "$(cores)"
+begin=
+if [ "$init" != none ]; then
+    DEPENDS=$init stage narrow python recipes/fsdd/narrow.py "$init" "$exp/narrow.asr"
+    begin="--init $exp/narrow.asr"
+fi
 DEPENDS=$config
-for split in train dev test; do
-    stage "prep-$split" asr prep "$exp/data/$split.jsonl" "$exp/$split" --config "$config" -j "$(cores)"
+stage prep asr prep "$exp/perturbed/train.jsonl" "$exp/train" --config "$config" -j "$(cores)"
+for seed in ${SEEDS:-1}; do
+    run=$exp/beam10/seed$seed greedy=$exp/greedy/seed$seed
+    OUTPUT=$run stage "train-$seed" "${train[@]}" --config "$config" --train "$exp/train" --dev "$exp/data/dev.jsonl" \
+        --run "$run" --resume -o "train.seed=$seed" $begin
+    stage "decode-$seed" asr decode "$run/model.asr" "$exp/data/test.jsonl" --out "$run/test.hyp.jsonl"
+    mkdir -p "$greedy"
+    ln -sf "$(realpath "$run/model.asr")" "$(realpath "$run/log.jsonl")" "$greedy"
+    stage "greedy-$seed" asr decode "$greedy/model.asr" "$exp/data/test.jsonl" -o decode.beam=1 \
+        --out "$greedy/test.hyp.jsonl"
 done
-OUTPUT=$exp/run stage train "${train[@]}" --config "$config" \
-    --train "$exp/train" --dev "$exp/dev" --run "$exp/run" --resume $init
-stage decode asr decode "$exp/run/model.asr" "$exp/test" --out "$exp/run/test.hyp.jsonl"
-asr score "$exp/data/test.jsonl" "$exp/run/test.hyp.jsonl" | tee "$exp/score.txt"
+python tools/results.py "$exp/data/test.jsonl" "$exp"/beam10/seed* "$exp"/greedy/seed* --title "FSDD, connected digits" \
+    --command "recipes/fsdd/run.sh CORPUS" --out "$exp/RESULTS.md"
+asr score "$exp/data/test.jsonl" "$exp"/beam10/seed*/test.hyp.jsonl | tee "$exp/score.txt"
