@@ -131,6 +131,21 @@ def test_a_step_of_picked_states_is_the_picked_step(cell: str, window: Window | 
     assert window is None or torch.equal(then.gaze.first, expected.gaze.first)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@torch.no_grad()
+def test_what_each_id_drives_may_be_known_beforehand(cell: str, tiny_network: Make) -> None:
+    network = tiny_network(f"decoder.cell={cell}", gain=2.0)
+    decoder, memory = network.decoder, memory_of(network)
+    drives = decoder.drive(torch.arange(5))
+    state = decoder.step(torch.tensor([[0], [0]]), memory, decoder.start(memory))[1]
+    last = torch.tensor([[3, 1, 1], [4, 2, 0]])
+    state = state.pick(torch.tensor([[0, 0, 0], [1, 1, 1]]))
+    plain, known = decoder.step(last, memory, state)[0], decoder.step(last, memory, state, drives=drives)[0]
+    torch.testing.assert_close(known, plain, atol=1e-6, rtol=0)
+    other = decoder.step(last, memory, state, drives=drives.roll(1, 0))[0]
+    assert not torch.allclose(other, plain, atol=1e-3)
+
+
 @torch.no_grad()
 def test_a_state_is_handed_in_and_left_alone(tiny_network: Make) -> None:
     network = tiny_network()

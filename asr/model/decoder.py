@@ -122,9 +122,14 @@ class Decoder(nn.Module):
             context, gaze = self.attention(hidden, memory, gaze, aids)
         return State(hidden, cell, context, gaze, state.step + 1)
 
-    def step(self, phones: Tensor, memory: Memory, state: State, aids: Aids = PLAIN) -> tuple[Tensor, State]:
-        """The last phones (B, K) and the state → log probabilities (B, K, V), float32, and the next state."""
-        state = self.advance(self.drive(phones), memory, state, aids)
+    def step(self, phones: Tensor, memory: Memory, state: State, aids: Aids = PLAIN,
+             drives: Tensor | None = None) -> tuple[Tensor, State]:
+        """The last phones (B, K) and the state → log probabilities (B, K, V), float32, and the next state.
+
+        `drives`, (V, gates H), is what `drive` says of every id, where that is known beforehand.
+        """
+        driven = self.drive(phones) if drives is None else drives[phones]
+        state = self.advance(driven, memory, state, aids)
         return self.output(state.hidden, state.context).float().log_softmax(-1), state
 
     def forward(self, inputs: Tensor, memory: Memory, sampling: float = 0.0) -> tuple[Tensor, Tensor]:

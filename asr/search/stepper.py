@@ -40,6 +40,8 @@ class AttentionStepper:
         self.aids = aids_of(network, settings)
         self.looks = network.decoder.attention.__class__.__name__ != "FinalState"
         self.ctc_weight = settings.ctc_weight if network.ctc is not None else 0.0
+        embedded = network.decoder.embedding.weight
+        self.drives = network.decoder.drive(torch.arange(len(embedded), device=embedded.device))    # once for all steps
 
     def frames(self, seconds: float) -> int:
         """Encoder frames in so many seconds."""
@@ -60,7 +62,7 @@ class AttentionStepper:
         centre = self.settings.window.centre
         state = self.over_silence(state)
         before = state.decoder.gaze.focus(centre)
-        log_probs, after = self.network.decoder.step(last, state.memory, state.decoder, self.aids)
+        log_probs, after = self.network.decoder.step(last, state.memory, state.decoder, self.aids, self.drives)
         focus, weights = after.gaze.focus(centre), after.gaze.weights
         entropy = -(weights * weights.clamp(min=1e-10).log()).sum(2)
         state = replace(state, decoder=after)
