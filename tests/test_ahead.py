@@ -13,10 +13,13 @@ import soundfile
 import torch
 from command import Done, asr
 from decoding import QUICK, Bench
+from test_long import bursts, marching, write
 from torch import Tensor
 
 from asr.config import Config, override_config
+from asr.measured import measure
 from asr.model.attention import Memory
+from asr.model.file import load_model
 from asr.search.ahead import ahead, pays, tensors_in
 from asr.search.bound import batch_bound, long_bound
 from asr.transcriber import Transcriber
@@ -209,3 +212,20 @@ def test_the_bound_counts_it() -> None:
         never, always = bound(plain, 58), bound(beside, 58)
         assert never.total < always.total
         assert always.total < 2.2 * never.total
+
+
+@pytest.mark.parametrize("kind", ["long", "short"])
+def test_memory_stays_below_the_bound(kind: str, tmp_path: Path) -> None:
+    """In a process of its own: five minutes in one recording, or in seventy-five."""
+    model = marching(tmp_path / "m.asr", "features.mels=40", "encoder.width=32", "decode.overlap=always",
+                     "decode.batch_size=8")
+    (tmp_path / "sounds").mkdir()
+    count = 1 if kind == "long" else 75
+    for number in range(count):
+        write(tmp_path / "sounds" / f"x{number}.wav", bursts(300 / count, seed=number))
+    measured = measure(model, [str(tmp_path / "sounds")], tmp_path / "x.jsonl")
+    assert measured is not None
+    assert (measured.failures, round(measured.speech)) == ([], 300)
+    bound = (long_bound if kind == "long" else batch_bound)(load_model(model).config, 7)
+    assert bound.beside
+    assert measured.above < bound.total, f"{measured.above / 1e6:.1f} MB, the bound says {bound.total / 1e6:.1f}"

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def pays(settings: config.Decode, device: torch.device) -> bool:
-    """Whether to work ahead: as the settings say, or where it was found to help (tools/bench-notes.md)."""
+    """Whether to work ahead: as the settings say; left to itself, on CUDA alone (tools/bench-notes.md says why)."""
     return settings.overlap == "always" or (settings.overlap == "auto" and device.type == "cuda")
 
 
