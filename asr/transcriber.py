@@ -172,6 +172,7 @@ class Transcriber:
         network, long, heard, recording = self.network, self.settings.long, Heard(), Recording()
         loudness = Loudness(self.features.mels, network.encoder.stride) if network.ctc is None else None
         keeper = Timekeeper(self.evidence, lag(long)) if self.evidence is not None else None
+        waiting = list[TimedPhone]()
         try:
             with torch.inference_mode(), self.blocks(utterance, heard, keeper, loudness, stream) as blocks:
                 for piece in self._road(loudness).run(blocks):
@@ -179,8 +180,10 @@ class Transcriber:
                     if keeper is not None:
                         keeper.settle(piece.ids, piece.foci)
                     if live is not None:
-                        live(utterance.id, tuple(self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds)),
-                             heard.seconds)
+                        waiting += self._timed(piece.ids, piece.foci, piece.log_probs, heard.seconds)
+                        if not heard.silent:        # else it may turn out to be no recording, and what is shown stays
+                            live(utterance.id, tuple(waiting), heard.seconds)
+                            waiting.clear()
         except AsrError as error:
             tally.failures.append((utterance.id, str(error)))
             return
@@ -250,6 +253,8 @@ class Transcriber:
         if heard.silent:
             raise heard.broken or AsrError(f"{utterance.id}: is silent, every sample is the same: record it again or "
                                            "take it out")
+        if heard.seconds * 1000 < self.features.window:
+            raise heard.broken or self._too_short(utterance)
         yield frames.finish().to(self.device)
 
     def _short(self, stretches: Iterator[Stretch], known: Mapping[str, Hypothesis]) -> Iterator[Part]:
@@ -328,9 +333,12 @@ class Transcriber:
     def _features(self, source: FeatureSource, i: int) -> Tensor:
         static = source.static(i)
         if not len(static):
-            raise AsrError(f"{source.utterances[i].audio}: shorter than one window of {self.features.window:g} ms: "
-                           "there is nothing to recognise")
+            raise self._too_short(source.utterances[i])
         return prepare_features(static, self.features, self.model.normaliser)
+
+    def _too_short(self, utterance: Utterance) -> AsrError:
+        return AsrError(f"{utterance.audio}: shorter than one window of {self.features.window:g} ms: there is nothing "
+                        "to recognise")
 
     def _seconds(self, frames: int) -> float:
         """The sound that so many frames span."""

@@ -156,6 +156,31 @@ def test_no_samples(piped: bool, model: Path, tmp_path: Path) -> None:
     assert "holds no samples: record it again or take it out" in done.err
 
 
+@pytest.mark.parametrize("piped", [False, True])
+def test_shorter_than_a_window(piped: bool, model: Path, tmp_path: Path) -> None:
+    """A pipe of 10 ms was an empty transcript and success."""
+    path = write(tmp_path / "x.wav", bursts(0.1)[:160])
+    done = asr("decode", model, "-" if piped else path, stdin=path.read_bytes() if piped else b"")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("shorter than one window of 25 ms: there is nothing to recognise\n")
+
+
+@pytest.mark.parametrize("road", ["spans", "stream"])
+@pytest.mark.parametrize("form", ["txt", "jsonl"])
+def test_a_long_silence_leaves_no_half_line(form: str, road: str, model: Path, tmp_path: Path) -> None:
+    """What it was taken for was shown before the end told that nothing had been recorded."""
+    write(tmp_path / "a.wav", np.zeros(12 * RATE, np.float32))
+    late = write(tmp_path / "b.wav", np.concatenate([np.zeros(12 * RATE, np.float32), bursts(3)]))
+    keys = ["-o", f"decode.long.road={road}", "-o", "decode.ctc_weight=0", "-o", "decode.long.batch=1"]
+    done = asr("decode", model, tmp_path, "-f", form, *keys)
+    assert done.code == 1
+    assert "asr: a: is silent, every sample is the same" in done.err
+    alone = asr("decode", model, late, "-f", form, *keys)
+    assert alone.code == 0
+    assert done.out == alone.out
+    assert alone.out.count("\n") == 1
+
+
 @pytest.mark.parametrize("road", ["spans", "stream"])
 def test_a_pipe_is_the_file(road: str, model: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "x.wav", bursts(15))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 SKIP = 1.0          # s: a step of the focus further than this skips speech or a pause
 NAMED = 5           # hypotheses that a complaint names
 LOOP = 4            # repetitions of the same phones in a row that count as a loop
-STRETCH = 60.0      # s that are judged by themselves, so that one bad minute does not hide in an hour, nor taint it
+STEPS = 29          # of the focus that are judged together, so that no bad second hides in a minute, nor taints an hour
 
 
 def health(phones: Sequence[int] | Sequence[str], foci: Sequence[float], entropies: Sequence[float], *,
@@ -27,7 +28,7 @@ def health(phones: Sequence[int] | Sequence[str], foci: Sequence[float], entropi
     Returns:
         `monotonic` (share of steps whose focus did not go back), `jumps_back` (steps that did), `skipped` (seconds
         passed over in steps of more than a second), `loops` (phone sequences said four times in a row or more),
-        `astray` ([start, end] in seconds of each loop, and of each minute in which the focus wandered), `entropy`
+        `astray` ([start, end] in seconds of each loop, and of each stretch in which the focus wandered), `entropy`
         (mean, nats), `ended`.
     """
     jumps = [b - a for a, b in itertools.pairwise(foci)]
@@ -57,15 +58,13 @@ def loops(phones: Sequence[int] | Sequence[str], longest: int = 12) -> Iterator[
 
 
 def _wandering(foci: Sequence[float], seconds: float) -> Iterator[tuple[float, float]]:
-    """Stretches of about a minute, in seconds, in which one step in ten goes back."""
-    first = 0
-    for u in range(1, len(foci) + 1):
-        if u == len(foci) or (foci[u] - foci[first]) * seconds >= STRETCH:
-            back = sum(b < a for a, b in itertools.pairwise(foci[first:u]))
-            if wanders(1 - back / max(1, u - first - 1), back):
-                inside = foci[first:u]
-                yield min(inside) * seconds, max(inside) * seconds
-            first = u
+    """Stretches of `STEPS` steps, in seconds, in which one in ten goes back; they overlap."""
+    back: deque[bool] = deque(maxlen=STEPS)
+    for u in range(1, len(foci)):
+        back.append(foci[u] < foci[u - 1])
+        if wanders(1 - sum(back) / STEPS, sum(back)):
+            inside = foci[u - len(back):u + 1]
+            yield min(inside) * seconds, max(inside) * seconds
 
 
 def _merged(stretches: Iterable[tuple[float, float]]) -> list[list[float]]:
