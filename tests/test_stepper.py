@@ -15,11 +15,12 @@ from torch import Tensor
 from asr.config import Config, Decode
 from asr.corpus.phones import PhoneSet
 from asr.corpus.records import TimedPhone, hypothesis_row
+from asr.model.attention import Memory
 from asr.model.recognizer import Recognizer
 from asr.search.beam import Found, search
 from asr.search.health import health, is_poor, loops
 from asr.search.recognise import hypothesis_of, recognise, timed_phones
-from asr.search.stepper import AttentionStepper
+from asr.search.stepper import AttentionStepper, SearchState
 
 Make = Callable[..., Recognizer]
 Configure = Callable[..., Config]
@@ -75,6 +76,23 @@ def test_a_window_that_is_large_enough_changes_nothing(weight: float, tiny_netwo
                         strict=True):
         assert one[0].ids == two[0].ids
         assert one[0].score == pytest.approx(two[0].score, abs=1e-4)
+
+
+def test_a_window_of_an_hour_is_no_wider_than_the_recording(tiny_network: Make, tiny_config: Configure,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    network, widths = tiny_network(phones=7, gain=3.0), []
+    begin = AttentionStepper.start
+
+    def start(self: AttentionStepper, memory: Memory) -> SearchState:
+        assert self.aids.window is not None
+        widths.append((self.aids.window.width, memory.values.size(1)))
+        return begin(self, memory)
+    monkeypatch.setattr(AttentionStepper, "start", start)
+    found = [recognise(network, feats(), FRAMES, settings(tiny_config, f"decode.window.back={wide}",
+                                                          f"decode.window.ahead={wide}")) for wide in (9, 3600)]
+    assert [[f.ids for f in row] for row in found[0]] == [[f.ids for f in row] for row in found[1]]
+    assert widths
+    assert all(width <= 2 * frames + 1 for width, frames in widths)
 
 
 def test_scores_are_those_of_the_decoder(tiny_network: Make, tiny_config: Configure) -> None:
