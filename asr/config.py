@@ -192,7 +192,7 @@ class Long(Section):
     margin: NotNegative = 1.5                   # s on each side of a block that are computed and thrown away
     road: Literal["spans", "stream"] = "spans"  # spans: cut at quiet places, searched as a batch; stream: in one go
     settle: Positive = 60                       # stream: phones after which hypotheses that differ from the best go
-    span: Above0 = 20.0                         # spans: s at most …
+    span: Above0 = 20.0                         # spans: s at most …; stream: s within which phones settle
     overlap: NotNegative = 1.0                  # … s on either side of a cut that both share, where no silence is …
     batch: Positive = 8                         # … and how many are searched together
 

@@ -7,6 +7,7 @@ piece by piece, in bounded memory. What cannot be recognised is counted, and nev
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,15 +29,18 @@ from asr.model.attention import Memory
 from asr.model.file import Model
 from asr.search.ahead import ahead, pays
 from asr.search.beam import Found
-from asr.search.blocks import encode_blocks
+from asr.search.blocks import TOGETHER, encode_blocks
+from asr.search.bound import walks
 from asr.search.follow import Timekeeper
 from asr.search.health import is_poor
 from asr.search.longform import LongSearch
 from asr.search.recognise import encode, hypothesis_of, search_memory, timed_phones
 from asr.search.recording import Recording, hand_back
+from asr.search.second import SecondTry
 from asr.search.spans import Loudness, SpanSearch, blocks_ahead, lag
 from asr.search.times import Evidence, method_of, place, tiles, unsmooth, unsmoothed
 
+READ = 10.0         # s of audio read at a time, at most: what comes through a pipe waits no longer than for a block
 AHEAD = 4           # batches of utterances that are sorted by length together
 
 
@@ -111,6 +115,8 @@ class Transcriber:
         self.evidence = None if method == "attention" else Evidence(model, method)
         self.bandwidth = Bandwidth(model.header)
         self.overlap = int(pays(settings, device))      # batches that a thread makes ready
+        # Without a window, which is what walks on, only spans are left.
+        self.walks = settings.long.road == "stream" and walks(model.config.model_copy(update={"decode": settings}))
 
     def transcribe(self, audio: Path | str) -> Hypothesis:
         """One audio file of any length.
@@ -198,25 +204,24 @@ class Transcriber:
 
         Of a stream none is made ahead: whoever stops waiting for it would have to wait for the thread.
         """
-        network, long = self.network, self.settings.long
+        long = self.settings.long
         depth = 0 if stream is not None else self.overlap * blocks_ahead(long)
+        in_blocks = functools.partial(encode_blocks, self.network, block=long.block, margin=long.margin,
+                                      together=1 if self.walks else TOGETHER)      # one that walks waits for no other
         frames = self.frames(utterance, heard, stream)
         if loudness is not None:
             frames = loudness.features(frames)
         if keeper is None:
-            with ahead(encode_blocks(network, frames, block=long.block, margin=long.margin), depth,
-                       self.device) as blocks:
+            with ahead(in_blocks(frames), depth, self.device) as blocks:
                 yield blocks
         else:
-            encoded = encode_blocks(network, keeper.features(frames), block=long.block, margin=long.margin)
-            with ahead(keeper.evident(encoded), depth, self.device) as pairs:
+            with ahead(keeper.evident(in_blocks(keeper.features(frames))), depth, self.device) as pairs:
                 yield keeper.blocks(pairs)
 
-    def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch:
-        """How a long recording is searched; without a window, which is what walks on, only spans are left."""
-        if self.settings.long.road == "stream" and self.settings.window.enabled \
-                and self.model.config.attention.kind != "none":
-            return LongSearch(self.network, self.settings)
+    def _road(self, loudness: Loudness | None) -> SpanSearch | LongSearch | SecondTry:
+        """How a long recording is searched."""
+        if self.walks:
+            return (SecondTry if self.settings.fallback else LongSearch)(self.network, self.settings)
         return SpanSearch(self.network, self.settings, loudness)
 
     def _length(self, source: FeatureSource, i: int) -> float:
@@ -239,6 +244,7 @@ class Transcriber:
         frames = FrameStream(self.features, self.model.normaliser)
         rate, channel = self.features.rate, self.features.channel
         pieces = stream_audio(stream or utterance.audio, rate=rate, channel=channel, name=utterance.id,
+                              block=min(READ, self.settings.long.block),
                               told=lambda rate: self.bandwidth.notice(utterance.audio, rate),
                               offset=utterance.offset, duration=utterance.duration)
         try:

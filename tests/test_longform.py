@@ -14,7 +14,7 @@ from asr.config import Config, Decode
 from asr.model.attention import Memory
 from asr.model.recognizer import Recognizer
 from asr.search.beam import search
-from asr.search.longform import LongSearch, Settled
+from asr.search.longform import PAUSE, LongSearch, Settled, walking_lag
 from asr.search.stepper import AttentionStepper
 
 Make = Callable[..., Recognizer]
@@ -192,6 +192,42 @@ def test_a_long_silence_is_stepped_over(silence: int, beam: int, tiny_network: M
         assert (ids, foci) == expected
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_the_last_phone_before_a_silence_is_not_kept_until_the_next(beam: int, tiny_network: Make,
+                                                                    tiny_config: Configure) -> None:
+    """Behind six minutes of it, its evidence was gone, and its start was told behind the silence."""
+    network = marching(tiny_network)
+    decode = settings(tiny_config, f"decode.beam={beam}")
+    heard = 0
+    def blocks() -> Iterator[Tensor]:
+        nonlocal heard
+        for block in silent(network, 150, 18000, 150).split(600):
+            heard += len(block)
+            yield block
+    told = [(heard, focus, piece.pause) for piece in LongSearch(network, decode).run(blocks()) for focus in piece.foci]
+    before = [moment for moment, focus, _ in told if focus <= 155]
+    assert len(before) > 20
+    assert (max(before) - 150) * network.seconds < PAUSE + 600 * network.seconds + 1 < walking_lag(decode.long)
+    assert max(focus for _, focus, pause in told if pause) < 180
+    assert len([focus for _, focus, _ in told if focus >= 18145]) > 20
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_memory_does_not_hold_a_silence_for_one_that_lags_behind(seed: int, tiny_network: Make,
+                                                                 tiny_config: Configure) -> None:
+    """Hypotheses come to a silence one after another; they meet there, and none is said twice or lost."""
+    decode = settings(tiny_config, "decode.beam=6", "decode.long.settle=20")
+    network = tiny_network(phones=7, gain=3.0, seed=seed)
+    largest, _, pieces = watched(network, decode, iter(silent(network, 100, 1500, 100).split(50)))
+    window = AttentionStepper(network, decode).aids.window
+    assert largest <= PAUSE / network.seconds + 50 + 6 * window.width
+    _, foci, log_probs = whole(pieces)
+    assert pieces[-1].score == pytest.approx(sum(log_probs), rel=1e-5)
+    assert any(piece.pause for piece in pieces)
+    assert min(foci) < 105
+    assert max(foci) > 1600
+
+
 def test_a_silent_end_is_not_filled_with_phones(tiny_network: Make, tiny_config: Configure) -> None:
     network = marching(tiny_network)
     values = silent(network, 150, 900, 0)
@@ -215,6 +251,18 @@ def test_a_focus_that_is_stuck_is_pushed_on(tiny_network: Make, tiny_config: Con
     pieces = run(network, settings(tiny_config, "decode.beam=2"), list(frames(200).split(50)))
     assert sum(piece.pushed for piece in pieces) > 5
     assert max(whole(pieces)[1]) > 180
+
+
+def test_a_focus_that_always_goes_back_comes_to_the_end(tiny_network: Make, tiny_config: Configure) -> None:
+    """It came back to where it had been pushed on from, for ever."""
+    network = marching(tiny_network)
+    with torch.no_grad():
+        network.decoder.attention.filters.weight.zero_()
+        network.decoder.attention.filters.weight[0, 0, 8] = 1.0     # f_j = α_{j+4}
+    decode = settings(tiny_config, "decode.beam=2", "decode.jump_back=0")
+    pieces = run(network, decode, list(frames(300).split(50)))
+    assert pieces[-1].ended
+    assert max(whole(pieces)[1]) > 250
 
 
 def test_long_input_needs_the_window(tiny_network: Make, tiny_config: Configure) -> None:

@@ -7,7 +7,7 @@ allocator keeps. The figures hold for a CPU; a GPU needs less than that beside i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,6 +16,9 @@ from asr.frontend.fbank import feature_width
 from asr.search.ahead import pays
 from asr.search.blocks import TOGETHER
 from asr.search.follow import BAND, LAG
+from asr.search.longform import PAUSE, walking_lag
+from asr.search.recognise import fallback
+from asr.search.second import ASIDE
 from asr.search.spans import PAD, blocks_ahead, lag
 from asr.search.stepper import MORE_CANDIDATES
 
@@ -60,17 +63,29 @@ def long_bound(config: Config, phones: int) -> Bound:
     audio = READ * config.features.rate * FLOAT * COPIES_SAMPLES + 3 * waiting * _features(config)
     value, batch = 2 * config.encoder.width * FLOAT, 1
     fresh = value * (TOGETHER * long.block + long.span) / seconds       # behind the spans of a batch that is full
-    if long.road == "spans" or not walks(config):
+    road = long.road if walks(config) else "spans"
+    if road == "spans":
         batch, span = long.batch, math.ceil((long.span + long.overlap + PAD) / seconds)
         said = long.span * config.decode.longest
         held = fresh + 2 * value * batch * span                         # once more while they are laid side by side
     else:
-        span, said = math.ceil((TOGETHER * long.block + long.margin) / seconds), long.settle + 1
+        span, said = math.ceil((TOGETHER * long.block + PAUSE + long.margin) / seconds), long.settle + 1
         held = 2 * fresh + span * _frame(config, phones)
     if beside(config):
         held += value * blocks_ahead(long) * (long.block + 2 * long.margin) / seconds
-    return Bound(audio, _encoder(config, together), fresh + batch * span * _frame(config, phones),
-                 _search(config, phones, batch, said, span), _times(config, phones), held, beside(config))
+    bound = Bound(audio, _encoder(config, together), fresh + batch * span * _frame(config, phones),
+                  _search(config, phones, batch, said, span), _times(config, phones), held, beside(config))
+    return bound if road == "spans" or not config.decode.fallback else _with_second_try(bound, config, phones)
+
+
+def _with_second_try(bound: Bound, config: Config, phones: int) -> Bound:
+    """The frames that are held for it, and the same once more, with all that a search makes of them, while it runs."""
+    decode = config.decode
+    reach = walking_lag(decode.long) + decode.window.ahead + ASIDE      # s
+    S = math.ceil(reach / _seconds(config))
+    held, safer = 2 * config.encoder.width * FLOAT * S, config.model_copy(update={"decode": fallback(decode)})
+    return replace(bound, held=bound.held + held, memory=bound.memory + 2 * held + S * _frame(config, phones),
+                   search=max(bound.search, _search(safer, phones, 1, reach * decode.longest, S)))
 
 
 def batch_bound(config: Config, phones: int, longest: float | None = None) -> Bound:

@@ -135,8 +135,12 @@ def extend(forward: Forward, frames: Frames, last: Tensor, candidates: Tensor) -
 def end_gain(forward: Forward, lengths: Tensor) -> Tensor:
     """(B, K): log probability that nothing follows, relative to ψ; NEVER while the window ends before the utterance."""
     reaches = forward.first + forward.label.size(2) - 1 >= lengths.unsqueeze(1)
-    total = torch.logaddexp(forward.label[..., -1], forward.blank[..., -1])
-    return torch.where(reaches, total, NEVER)
+    return torch.where(reaches, silence_gain(forward), NEVER)
+
+
+def silence_gain(forward: Forward) -> Tensor:
+    """(B, K): log probability that nothing follows up to the end of the window, relative to ψ."""
+    return torch.logaddexp(forward.label[..., -1], forward.blank[..., -1])
 
 
 def choose(extended: Extended, rows: Tensor, ids: Tensor) -> Forward:

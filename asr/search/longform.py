@@ -2,7 +2,8 @@
 
 The encoder's frames come in blocks. The beam walks on while the window of every hypothesis lies inside what has been
 encoded; what lies behind all windows is forgotten; phones on which all hypotheses agree are given out and leave the
-beam.
+beam. At a long silence they all meet, as at an end, and the best goes on alone: what was said before is given out, and
+memory need not hold the silence for one that lags behind.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from asr import config
 from asr.model.attention import Gaze, Memory, moved
 from asr.model.recognizer import Recognizer
 from asr.search.beam import Beam, Ending, expand, start_beam
+from asr.search.ctc import silence_gain
 from asr.search.stepper import AttentionStepper, SearchState, next_speech
 
+PAUSE = 5.0             # s of silence at which hypotheses meet, and at which spans are cut
 STUCK_STEPS = 25        # steps in which the best focus must advance …
 STUCK_SECONDS = 0.4     # … by so much, or it is pushed on
 
@@ -37,6 +40,26 @@ class Settled:
     ended: str = ""             # "eos" or "limit" on the last piece
     pushed: int = 0             # times that the focus had to be pushed on since the last piece
     again: bool = False         # found in a second try, by safer settings
+    pause: bool = False         # a long silence follows
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A hypothesis that has come to a long silence and waits there for the others."""
+
+    beam: Beam[SearchState]     # this one alone
+    total: float                # its score, and the CTC branch's that it has left nothing out before the silence
+    origin: int                 # frame that its gaze is counted from
+    steps: int                  # when it came
+
+
+def walking_lag(long: config.Long) -> float:
+    """Seconds between the end of what is encoded and the last phone that is given out, at most, where there is speech.
+
+    Phones settle within a span; as long may they wait for a second try (second.py). Before them lie the block that
+    was encoded last, and of a silence so much that it is known to be long.
+    """
+    return 2 * (long.span + long.block + PAUSE)
 
 
 class LongSearch:
@@ -52,7 +75,11 @@ class LongSearch:
         self.complete = False       # the recording has ended
         self.pushed = 0
         self.progress: list[float] = []     # the best hypothesis's focus at each of the last steps
+        self.stuck, self.leap = -1.0, 0     # the furthest frame where it was pushed on, and how far the last time
         self.best_end: tuple[Ending, Beam[SearchState], Tensor] | None = None
+        self.rest: Rest | None = None
+        self.told = 0               # phones at the front of the beam that have been given out
+        self.pause = round(PAUSE / network.seconds)
 
     @torch.inference_mode()
     def run(self, blocks: Iterable[Tensor]) -> Iterator[Settled]:
@@ -66,11 +93,16 @@ class LongSearch:
         steps = 0
         while True:
             beam = self._supply(beam, source)
+            beam = self._parked(beam, steps)
+            if self.rest is not None and self._met(beam, steps):
+                beam, settled = self._awoken(beam)
+                yield settled
+                continue
             if self.complete and steps > self.settings.longest * self.encoded * self.network.seconds + 10:
                 yield self._last(beam, "limit")
                 return
             before = beam
-            may_end = torch.tensor([self.complete], device=beam.scores.device)
+            may_end = torch.tensor([self.complete and self.rest is None], device=beam.scores.device)
             beam, endings, notes = expand(self.stepper, beam, self.settings.beam, self.settings.length_bonus, may_end)
             steps += 1
             beam.notes[:, :, -1, 0] += self.origin          # foci are told in frames of the recording
@@ -82,10 +114,10 @@ class LongSearch:
                 yield self._last(beam, "eos")
                 return
             beam = self._unstick(beam)
-            if self.best_end is None:
-                beam, settled = self._settle(beam)
-                if settled is not None:
-                    yield settled
+            if self.best_end is None and self.rest is None:
+                beam, piece = self._settle(beam)
+                if piece is not None:
+                    yield piece
 
     # Memory: grows at the front, is forgotten behind.
 
@@ -101,16 +133,17 @@ class LongSearch:
     def _supply(self, beam: Beam[SearchState], source: Iterator[Tensor]) -> Beam[SearchState]:
         """Encode on until every live window lies inside the memory; forget what lies behind all of them.
 
-        Where nothing is said as far as is known, the foci move to its end and reading goes on, so that a silence of
-        minutes is over before the next step.
+        Where nothing is said as far as is known, the foci move to its end and reading goes on, until the silence is
+        over or so long that a hypothesis rests before it.
         """
         window = self.stepper.aids.window
         assert window is not None
         while True:
             beam = replace(beam, state=self.stepper.over_silence(beam.state))
-            foci = self._foci(beam)
-            beam = self._forget(beam, int(foci.min()) - window.width)
-            if self.complete or int(self._foci(beam).max()) + window.ahead + 1 < beam.state.memory.values.size(1):
+            beam = self._forget(beam, int(self._foci(beam).min()) - window.width)
+            walking = self._foci(beam, besides=self._resting(beam))
+            if self.complete or not len(walking) \
+                    or int(walking.max()) + window.ahead + 1 < beam.state.memory.values.size(1):
                 return beam
             block = next(source, None)
             if block is None:
@@ -152,19 +185,72 @@ class LongSearch:
         return replace(state, memory=memory, ctc_log_probs=log_probs, speech=next_speech(log_probs, memory),
                        forward=forward, decoder=replace(state.decoder, gaze=gaze))
 
+    # A long silence: hypotheses rest before it until the best is known.
+
+    def _resting(self, beam: Beam[SearchState]) -> Tensor:
+        """(1, K) live hypotheses whose focus has moved over a long silence since their last phone."""
+        live = beam.scores.isfinite()
+        if self.best_end is not None or beam.ids.size(2) <= self.told:      # what was said has been given out
+            return torch.zeros_like(live)
+        focus = beam.state.decoder.gaze.focus(self.settings.window.centre) + self.origin
+        return live & (focus - beam.notes[:, :, -1, 0] > self.pause)
+
+    def _parked(self, beam: Beam[SearchState], steps: int) -> Beam[SearchState]:
+        """The beam without the hypotheses that rest; the best of them is remembered."""
+        resting = self._resting(beam)
+        if not bool(resting.any()):
+            return beam
+        forward, totals = beam.state.forward, beam.scores
+        if forward is not None:             # else one that leaves out the last phones would get here first
+            totals = totals + self.stepper.ctc_weight * silence_gain(forward)
+        row = int(totals.masked_fill(~resting, -math.inf)[0].argmax())
+        if self.rest is None or float(totals[0, row]) > self.rest.total:
+            since = steps if self.rest is None else self.rest.steps
+            self.rest = Rest(self._alone(beam, row), float(totals[0, row]), self.origin, since)
+        return replace(beam, scores=beam.scores.masked_fill(resting, -math.inf))
+
+    def _alone(self, beam: Beam[SearchState], row: int) -> Beam[SearchState]:
+        rows = torch.tensor([[row]], device=beam.scores.device)
+        return Beam(self.stepper.pick(beam.state, rows, beam.last[:, row:row + 1]), beam.scores[:, row:row + 1],
+                    beam.ids[:, row:row + 1], beam.log_probs[:, row:row + 1], beam.notes[:, row:row + 1])
+
+    def _met(self, beam: Beam[SearchState], steps: int) -> bool:
+        """Whether none that is still on its way can be better than the one that rests, or all have had their time."""
+        assert self.rest is not None
+        return self.rest.total >= float(beam.scores.max()) or steps - self.rest.steps > self.settings.long.settle
+
+    def _awoken(self, beam: Beam[SearchState]) -> tuple[Beam[SearchState], Settled]:
+        """The one that rested goes on alone, in the memory as it is by now; all that it has said is given out."""
+        assert self.rest is not None
+        best, gone, self.rest = self.rest.beam, self.origin - self.rest.origin, None
+        piece = self._piece(best.ids[0, 0], best.log_probs[0, 0], best.notes[0, 0], best.ids.size(2))
+        gaze, forward = best.state.decoder.gaze, best.state.forward
+        assert gaze.first is not None
+        state = replace(best.state, memory=beam.state.memory, ctc_log_probs=beam.state.ctc_log_probs,
+                        speech=beam.state.speech, forward=forward and replace(forward, first=forward.first - gone),
+                        decoder=replace(best.state.decoder, gaze=Gaze(gaze.weights, gaze.first - gone)))
+        self.told, self.progress = 1, []        # the next step asks for the last phone
+        return replace(best, state=state, ids=best.ids[:, :, -1:], log_probs=best.log_probs[:, :, -1:],
+                       notes=best.notes[:, :, -1:]), replace(piece, pause=True)
+
     # The focus: pushed on when it is stuck.
 
-    def _foci(self, beam: Beam[SearchState]) -> Tensor:
-        """Foci of the live hypotheses, in frames of the memory."""
+    def _foci(self, beam: Beam[SearchState], besides: Tensor | None = None) -> Tensor:
+        """Foci of the live hypotheses, in frames of the memory; with `besides` (1, K), of those that are not in it."""
         gaze = beam.state.decoder.gaze
         if gaze.first is None:      # the first window lies around frame 0
             return torch.zeros_like(beam.last)
         foci = gaze.focus(self.settings.window.centre)
         live = beam.scores.isfinite()
+        if besides is not None:
+            return foci[live & ~besides]
         return foci[live] if bool(live.any()) else foci.flatten()
 
     def _unstick(self, beam: Beam[SearchState]) -> Beam[SearchState]:
-        """Push the focus on when the best hypothesis says phone after phone about the same spot."""
+        """Push the focus on when the best hypothesis says phone after phone about the same spot.
+
+        Where it comes back to it, the next push is twice as far, so that every search comes to an end.
+        """
         self.progress.append(float(beam.state.decoder.gaze.focus(self.settings.window.centre)[0, 0]))
         self.progress = self.progress[-STUCK_STEPS:]
         window = self.stepper.aids.window
@@ -173,9 +259,11 @@ class LongSearch:
         if len(self.progress) < STUCK_STEPS or at_end \
                 or (self.progress[-1] - self.progress[0]) * self.network.seconds > STUCK_SECONDS:
             return beam
+        here = self.origin + self.progress[-1]
+        self.leap = max(1, window.ahead // 2) if here > self.stuck else 2 * self.leap
+        self.stuck, self.progress = max(self.stuck, here), []
         self.pushed += 1
-        self.progress = []
-        return self._shifted(beam, torch.full_like(beam.ids[:, :, -1], window.ahead // 2))
+        return self._shifted(beam, torch.full_like(beam.ids[:, :, -1], self.leap))
 
     def _shifted(self, beam: Beam[SearchState], frames: Tensor) -> Beam[SearchState]:
         """Every gaze moved ahead by its number of frames (1, K)."""
@@ -192,14 +280,19 @@ class LongSearch:
         live = beam.scores[0].isfinite()
         same = (beam.ids[0] == beam.ids[0, :1]).cumprod(dim=1)              # (K, u)
         length = beam.ids.size(2)
-        overdue = length - self.settings.long.settle
+        foci = beam.notes[0, 0, :, 0]
+        late = int((foci < foci[-1] - self.settings.long.span / self.network.seconds).cumprod(0).sum())
+        overdue = max(length - self.settings.long.settle, min(late, length - 1))
         if overdue > 0:
             live &= same[:, overdue - 1] > 0
             beam = replace(beam, scores=beam.scores.masked_fill(~live.unsqueeze(0), -math.inf))
         agreed = min(int(same[live].sum(dim=1).min()), length - 1)          # one phone stays: the last
         if agreed < 1:
             return beam, None
-        settled = self._piece(beam.ids[0, 0], beam.log_probs[0, 0], beam.notes[0, 0], agreed)
+        settled = None
+        if agreed > self.told:
+            settled = self._piece(beam.ids[0, 0], beam.log_probs[0, 0], beam.notes[0, 0], agreed)
+        self.told = 0
         return replace(beam, ids=beam.ids[:, :, agreed:], log_probs=beam.log_probs[:, :, agreed:],
                        notes=beam.notes[:, :, agreed:]), settled
 
@@ -208,14 +301,16 @@ class LongSearch:
         if self.best_end is not None:
             ending, before, notes = self.best_end
             row = ending.row
+            log_probs = torch.cat([before.log_probs[0, row], before.log_probs.new_tensor([ending.log_prob])])
             every = torch.cat([before.notes[0, row], notes[0, row].unsqueeze(0)])
-            return Settled(before.ids[0, row].tolist(), [*before.log_probs[0, row].tolist(), ending.log_prob],
-                           every[:, 0].tolist(), every[:, 1].tolist(), ending.score, self.encoded, "eos", self.pushed)
+            piece = self._piece(before.ids[0, row], log_probs, every, len(every))
+            return replace(piece, ended="eos", score=ending.score)
         piece = self._piece(beam.ids[0, 0], beam.log_probs[0, 0], beam.notes[0, 0], beam.ids.size(2))
         return replace(piece, ended=ended, score=float(beam.scores[0, 0]))
 
     def _piece(self, ids: Tensor, log_probs: Tensor, notes: Tensor, count: int) -> Settled:
-        """The first `count` phones of a hypothesis."""
+        """The first `count` phones of a hypothesis that have not been given out."""
         pushed, self.pushed = self.pushed, 0
-        return Settled(ids[:count].tolist(), log_probs[:count].tolist(), notes[:count, 0].tolist(),
-                       notes[:count, 1].tolist(), 0.0, self.encoded, pushed=pushed)
+        kept = slice(self.told, count)
+        return Settled(ids[kept].tolist(), log_probs[kept].tolist(), notes[kept, 0].tolist(), notes[kept, 1].tolist(),
+                       0.0, self.encoded, pushed=pushed)

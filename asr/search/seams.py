@@ -37,6 +37,24 @@ def seam(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]], 
     return i + 1, j + 1
 
 
+def behind(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]], tolerance: float) -> int:
+    """How many phones of the right to leave out where all of the left stays.
+
+    Args:
+        as `seam`; both may hold phones from before they overlap
+
+    Returns:
+        The right goes on behind the last agreement, without what it places where the left has something else to say.
+    """
+    if not left:
+        return 0
+    pairs = _agreements(left, right, tolerance)
+    i, j = pairs[-1] if pairs else (-1, -1)
+    if i == len(left) - 1:
+        return j + 1
+    return max(j + 1, sum(focus <= left[-1][1] + tolerance / 2 for _, focus in right))
+
+
 def _agreements(left: Sequence[tuple[int, float]], right: Sequence[tuple[int, float]],
                 tolerance: float) -> list[tuple[int, int]]:
     """The most pairs (i, j) of the same phone at the same place, in order on both sides."""

@@ -19,16 +19,15 @@ from torch import Tensor
 from asr import config
 from asr.model.attention import Memory
 from asr.model.recognizer import BLANK, Recognizer
-from asr.search.longform import Settled
+from asr.search.longform import PAUSE, Settled, walking_lag
 from asr.search.recognise import search_memory
 from asr.search.recording import hand_back
 from asr.search.seams import seam
 from asr.search.stepper import SPOKEN
 
-PAUSE = 5.0         # s of silence that part two spans; where shorter ones did, each span's edge said a phone too many
+# Silences of PAUSE part two spans; where shorter ones did, each span's edge said a phone too many.
 PAD = 0.3           # s of a silence that a span keeps at either end
 SMOOTH = 0.06       # s on each side over which quietness is averaged
-LONGEST_SILENCE = 320.0     # s behind which one beam may take the last phone for one of the next words
 SHORTEST = 4        # frames of the longest span at least
 SAME = 0.12         # s: a phone that two spans hear no further apart is one
 LIFT = 4.0          # added to a level in standard deviations of the training data, so that few lie below 0
@@ -174,11 +173,8 @@ def blocks_ahead(long: config.Long) -> int:
 
 
 def lag(long: config.Long) -> float:
-    """Seconds between the end of what is encoded and the last phone that has settled, at most, where there is speech.
-
-    One beam that walks (longform.py) keeps the last phone before a silence until the next: it gets five minutes.
-    """
-    return max(LONGEST_SILENCE, patience(long) + long.block + long.span + long.overlap)
+    """Seconds between the end of what is encoded and the last phone that has settled, at most, on either road."""
+    return max(walking_lag(long), patience(long) + long.block + long.span + long.overlap)
 
 
 class SpanSearch:
