@@ -17,7 +17,7 @@ import torch
 
 from asr.config import Features, parse_config
 from asr.corpus.phones import PhoneSet
-from asr.corpus.records import read_manifest
+from asr.corpus.records import Utterance, read_manifest
 from asr.errors import AsrError
 from asr.frontend.fbank import Fbank, Normaliser
 from asr.model.file import load_model, save_model
@@ -84,6 +84,14 @@ def test_a_filter_gives_each_frequency_its_gain_and_shifts_nothing(perturb: Modu
         found = perturb.filter_by(tone(hertz, 1.0), RATE, gains)[1000:-1000]
         gain = 20 * np.log10(perturb.level_of(found) / perturb.level_of(tone(hertz, 1.0)[1000:-1000]))
         assert gain == pytest.approx(expected, abs=0.3)
+
+
+def test_a_part_of_a_pass_is_over_some_of_the_speakers(perturb: ModuleType) -> None:
+    digits = [Utterance(f"0_{speaker}_0", Path("x.wav"), speaker=speaker) for speaker in "abcdefghij"]
+    jobs = perturb._jobs(digits, 2.3, Path("audio"), seed=1)
+    assert Counter(job.name[-1] for job in jobs) == {"0": 10, "1": 10, "2": 3}
+    assert jobs == perturb._jobs(digits, 2.3, Path("audio"), seed=1)
+    assert perturb._jobs(digits, 0, Path("audio"), seed=1) == []
 
 
 def test_noise_is_as_far_below_the_speech_as_asked_and_pink_is_darker_than_white(perturb: ModuleType) -> None:

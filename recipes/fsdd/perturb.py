@@ -12,6 +12,7 @@ microphone, a room, noise and a level by chance. The same options give the same 
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import zlib
@@ -167,10 +168,11 @@ def decibels(value: float | np.ndarray) -> float | np.ndarray:
               help="How often each recording of FSDD's training speakers is used.")
 @click.option("--synthetic", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Another folder in FSDD's layout.")
-@click.option("--synthetic-passes", type=click.IntRange(1), default=1, show_default=True, help="The same, of that.")
+@click.option("--synthetic-passes", type=click.FloatRange(0), default=1.0, show_default=True,
+              help="The same, of that; 0.5: of half of its speakers.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes; default: all cores.")
-def main(corpus: Path, out: Path, passes: int, synthetic: Path | None, synthetic_passes: int, seed: int,
+def main(corpus: Path, out: Path, passes: int, synthetic: Path | None, synthetic_passes: float, seed: int,
          jobs: int) -> None:
     real = [digit for digit in recordings(corpus) if split_of(digit.speaker or "") == "train"]
     made = recordings(synthetic) if synthetic else []
@@ -182,12 +184,15 @@ def main(corpus: Path, out: Path, passes: int, synthetic: Path | None, synthetic
     click.echo(describe_splits({"train": rows}), err=True)
 
 
-def _jobs(digits: list[Utterance], passes: int, audio: Path, seed: int) -> list[Job]:
+def _jobs(digits: list[Utterance], passes: float, audio: Path, seed: int) -> list[Job]:
+    """Passes over each speaker's digits; a part of one is over as many of the speakers, by chance."""
     by_speaker: dict[str, list[Utterance]] = {}
     for digit in digits:
         by_speaker.setdefault(digit.speaker or "", []).append(digit)
-    return [Job(own, audio, f"{speaker}-{number}", seed)
-            for number in range(passes) for speaker, own in sorted(by_speaker.items())]
+    names, draw = sorted(by_speaker), random.Random(f"{seed} speakers")
+    chosen = [(name, number) for number in range(math.ceil(passes))
+              for name in sorted(draw.sample(names, round(len(names) * min(1.0, passes - number))))]
+    return [Job(by_speaker[name], audio, f"{name}-{number}", seed) for name, number in chosen]
 
 
 if __name__ == "__main__":

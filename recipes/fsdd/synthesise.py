@@ -3,7 +3,7 @@
     python recipes/fsdd/synthesise.py exp/fsdd/synthetic
 
 Takes    espeak-ng (the extra `espeak`), its variants in recipes/espeak/voices.tsv and the accents in accents.tsv; with
-         `--flite` the program flite as well, whose four voices are made from recordings.
+         `--flite` the program flite as well, whose five voices are made from recordings.
 Splits   none: all is for training.
 Phones   the dictionary's, as FSDD's: they are what was meant, in whatever accent.
 
