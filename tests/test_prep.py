@@ -255,14 +255,16 @@ def test_bytes_do_not_depend_on_the_number_of_ranks(tmp_path: Path, ranks: int) 
     prepare(manifest, tmp_path / "one", CONFIG, 1)
     bad.mkdir()
     write(bad, bad={2: b"", 3: b"", 9: b""})
-    with socket.socket() as free:
+    with socket.socket() as free, socket.socket() as another:   # two meetings, each at a place of its own
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        another.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (free, another)]
 
     def work(rank: int) -> None:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
-                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports[0]))
         prepare(manifest, tmp_path / "many", CONFIG, 1)
+        os.environ["MASTER_PORT"] = str(ports[1])
         report = prepare(bad / "m.jsonl", bad / "store", CONFIG, 1)
         assert bool(prep.tell(report, bad)) == (rank == 0)
         problems = report.problems
