@@ -31,12 +31,11 @@ def health(phones: Sequence[int] | Sequence[str], foci: Sequence[float], entropi
         `astray` ([start, end] in seconds of each loop, and of each stretch in which the focus wandered), `entropy`
         (mean, nats), `ended`.
     """
-    jumps = [b - a for a, b in itertools.pairwise(foci)]
-    back = sum(jump < 0 for jump in jumps)
-    skipped = sum(jump * seconds - SKIP for jump in jumps if jump * seconds > SKIP)
+    back = sum(b < a for a, b in itertools.pairwise(foci))      # no list of jumps: hours would hold one
+    skipped = sum((b - a) * seconds - SKIP for a, b in itertools.pairwise(foci) if (b - a) * seconds > SKIP)
     looped = list(loops(phones))
     bad = [(foci[first] * seconds, foci[last - 1] * seconds) for first, last in looped]
-    return {"monotonic": round(1 - back / max(1, len(jumps)), 4), "jumps_back": back, "skipped": round(skipped, 2),
+    return {"monotonic": round(1 - back / max(1, len(foci) - 1), 4), "jumps_back": back, "skipped": round(skipped, 2),
             "loops": len(looped), "astray": _merged([*bad, *_wandering(foci, seconds)]),
             "entropy": round(sum(entropies) / max(1, len(entropies)), 3), "ended": ended}
 
