@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asr.errors import AsrError, UsageError
+from asr.plain import load_yaml
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dropped = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -241,32 +242,6 @@ class Config(Section):
     train: Train = Train()
     times: Times = Times()
     decode: Decode = Decode()
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data, and every key once: of two, PyYAML would take the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping without the chance to say a thing twice."""
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):    # a list or mapping as a key: PyYAML refuses it below
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is there twice: take one out", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(text: str) -> Any:
-    """Plain data from YAML.
-
-    Raises:
-        yaml.YAMLError: it is none, or a key is there twice. RecursionError, ValueError: it is nested without end, or
-            holds a number or date that cannot be.
-    """
-    return yaml.load(text, _Loader)
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:

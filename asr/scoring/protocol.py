@@ -118,7 +118,7 @@ def load_protocol(name: str) -> Protocol:
 def _read(path: Path) -> Protocol:
     import yaml
 
-    from asr.config import load_yaml
+    from asr.plain import load_yaml
     try:
         tree = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
