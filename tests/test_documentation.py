@@ -19,7 +19,7 @@ from asr.config import known_keys
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/README.md"))]
-BASE = {"config", "errors", "files"}
+BASE = {"config", "plain", "errors", "files"}
 BELOW = {                       # what the modules of each room may import, beside themselves and BASE
     "corpus": set(),
     "frontend": {"corpus"},
