@@ -48,5 +48,5 @@ for seed in ${SEEDS:-1}; do
         --out "$greedy/test.hyp.jsonl"
 done
 python tools/results.py "$exp/data/test.jsonl" "$exp"/beam10/seed* "$exp"/greedy/seed* --title "FSDD, connected digits" \
-    --command "recipes/fsdd/run.sh CORPUS" --out "$exp/RESULTS.md"
+    --command "SEEDS='${SEEDS:-1}' recipes/fsdd/run.sh CORPUS" --out "$exp/RESULTS.md"
 asr score "$exp/data/test.jsonl" "$exp"/beam10/seed*/test.hyp.jsonl | tee "$exp/score.txt"
