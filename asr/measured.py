@@ -99,6 +99,7 @@ def _run(job: dict[str, Any]) -> Measured:
     from asr.training.distributed import pick_device
     model, device = load_model(Path(job["model"])).told(job["overrides"]), pick_device(job["device"])
     settings, network = model.config.decode, model.network.to(device)
+    torch.manual_seed(1)        # the same noise, and so the same base, every time
     noise = torch.randn(1, round(WARM_UP * 1000 / model.config.features.hop), len(model.normaliser.mean), device=device)
     recognise(network, noise, torch.tensor([noise.size(1)], device=device), settings)
     forget_peak()
