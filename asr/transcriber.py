@@ -177,7 +177,7 @@ class Transcriber:
         """One recording of any length, in bounded memory. Of a stream that breaks off, what was heard is given."""
         network, long, heard, recording = self.network, self.settings.long, Heard(), Recording()
         loudness = Loudness(self.features.mels, network.encoder.stride) if network.ctc is None else None
-        keeper = Timekeeper(self.evidence, lag(long)) if self.evidence is not None else None
+        keeper = Timekeeper(self.evidence, lag(long), confident=False) if self.evidence is not None else None
         waiting = list[TimedPhone]()
         try:
             with torch.inference_mode(), self.blocks(utterance, heard, keeper, loudness, stream) as blocks:

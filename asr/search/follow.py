@@ -25,13 +25,14 @@ Rows = np.ndarray
 class Follower:
     """The path of a growing transcript through growing evidence.
 
-    Memory: `lag` rows of V log probabilities and `band` pointers, whatever the length; and a few numbers a phone.
+    Memory: `lag` rows of V log probabilities and `band` pointers, whatever the length; and 8 bytes a phone, or 16 where
+    `confident`: where the path's own confidences will be asked for.
     """
 
-    def __init__(self, band: int = BAND, lag: int = LAG) -> None:
+    def __init__(self, band: int = BAND, lag: int = LAG, *, confident: bool = True) -> None:
         if band < 8 or band % 4:
             raise ValueError(f"a band of {band} states: it must be a multiple of 4, and 8 at least")
-        self.band, self.lag = band, lag
+        self.band, self.lag, self.confident = band, lag, confident
         self.ids = array("i")
         self.base = 0                                       # the band's first state; 2i + 1 is phone i
         self.scores = np.full(band, -np.inf)
@@ -75,6 +76,7 @@ class Follower:
 
     def confidences(self) -> Iterator[float]:
         """The mean probability of each phone over its rows, once all is finished."""
+        assert self.confident, "they have not been kept"
         return (total / max(1, count) for total, count in zip(self.sums, self.counts, strict=True))
 
     def _label(self) -> None:
@@ -123,16 +125,18 @@ class Follower:
             if state % 2:
                 phone = state // 2
                 self._fill(phone + 1, self.settled + number)
-                self.sums[phone] += float(np.exp(row[self.ids[phone]]))
-                self.counts[phone] += 1
+                if self.confident:
+                    self.sums[phone] += float(np.exp(row[self.ids[phone]]))
+                    self.counts[phone] += 1
         self.back, self.settled = self.back[count:], self.settled + count
 
     def _fill(self, phones: int, row: int) -> None:
         """Phones that have not begun begin here."""
         missing = phones - len(self.first)
         self.first.extend([row] * missing)
-        self.sums.extend([0.0] * missing)
-        self.counts.extend([0] * missing)
+        if self.confident:
+            self.sums.extend([0.0] * missing)
+            self.counts.extend([0] * missing)
 
 
 class Timekeeper:
@@ -144,13 +148,13 @@ class Timekeeper:
     All up to `evident` may be done ahead by a thread of its own, and all from `blocks` on by another.
 
     Evidence waits until the phones that it may hold have settled, `held` seconds of it at most: what is older is taken
-    for a pause.
+    for a pause. Without `confident` there are `starts`, but no `finish`: the search knows how sure it was.
     """
 
-    def __init__(self, evidence: Evidence, held: float) -> None:
+    def __init__(self, evidence: Evidence, held: float, *, confident: bool = True) -> None:
         self.evidence = evidence
         self.stream = EvidenceStream(evidence)
-        self.follower = Follower()
+        self.follower = Follower(confident=confident)
         self.waiting: list[Tensor] = []
         self.rows = 0                                       # that wait
         self.passed = 0                                     # that the follower has heard
@@ -194,7 +198,7 @@ class Timekeeper:
         return Placed(array("d", self.starts()), array("d", self.follower.confidences()))
 
     def starts(self) -> Iterator[float]:
-        """In seconds, one after another, where their confidences are not asked for: hours are not held twice.
+        """In seconds, one after another, made as they are taken: hours are not held twice.
 
         Raises:
             AsrError: at once, as `finish`.
