@@ -207,7 +207,8 @@ class Transcriber:
         long = self.settings.long
         depth = 0 if stream is not None else self.overlap * blocks_ahead(long)
         in_blocks = functools.partial(encode_blocks, self.network, block=long.block, margin=long.margin,
-                                      together=1 if self.walks else TOGETHER)      # one that walks waits for no other
+                                      together=1 if self.walks else TOGETHER,      # one that walks waits for no other
+                                      bf16=self.settings.precision == "bf16")
         frames = self.frames(utterance, heard, stream)
         if loudness is not None:
             frames = loudness.features(frames)

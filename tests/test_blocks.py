@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ Make = Callable[..., Recognizer]
 
 
 @torch.no_grad()
-def joined(network: Recognizer, pieces: list[Tensor], block: float, margin: float, **how: int) -> Tensor:
+def joined(network: Recognizer, pieces: list[Tensor], block: float, margin: float, **how: Any) -> Tensor:
     return torch.cat(list(encode_blocks(network, pieces, block=block, margin=margin, **how)))
 
 
@@ -81,3 +82,12 @@ def test_no_more_is_read_than_is_needed(tiny_network: Make) -> None:
 def test_nothing_gives_nothing(tiny_network: Make) -> None:
     assert list(encode_blocks(tiny_network(), [], block=1, margin=1)) == []
     assert list(encode_blocks(tiny_network(), [torch.zeros(0, 8)], block=1, margin=1)) == []
+
+
+def test_bfloat16_is_near_float32_and_another_sum(tiny_network: Make) -> None:
+    network = tiny_network(gain=2.0)
+    torch.manual_seed(1)
+    x = torch.randn(131, 8)
+    exact, short = joined(network, [x], 0.3, 0.1), joined(network, [x], 0.3, 0.1, bf16=True)
+    assert short.dtype == torch.float32
+    assert 0 < float((short - exact).abs().max()) < 0.05

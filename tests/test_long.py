@@ -237,6 +237,17 @@ def test_a_stretch_is_heard_as_if_it_were_a_file(rate: int, offset: float, durat
     assert heard.seconds == pytest.approx((end - round(offset * rate)) / rate, abs=1e-3)
 
 
+def test_bfloat16_reaches_the_encoder_of_a_long_recording(model: Path, tmp_path: Path) -> None:
+    """It was float32 whatever `decode.precision` said."""
+    utterance, frames = Utterance("x", write(tmp_path / "x.wav", bursts(14))), list[torch.Tensor]()
+    for precision in ("float32", "bf16"):
+        loaded = load_model(model).told([f"decode.precision={precision}"])
+        with torch.inference_mode(), Transcriber(loaded, loaded.config.decode, torch.device("cpu")).blocks(
+                utterance, Heard(), None) as blocks:
+            frames.append(torch.cat(list(blocks)))
+    assert 0 < float((frames[0] - frames[1]).abs().max()) < 0.1
+
+
 def test_a_long_row_with_an_offset(model: Path, tmp_path: Path) -> None:
     sound = bursts(20)
     write(tmp_path / "whole.wav", sound)
