@@ -17,7 +17,7 @@ from asr.corpus.records import Utterance, read_manifest
 from asr.curve import Options, joins_of, measure_curve
 from asr.errors import AsrError
 from asr.measured import Measured
-from asr.scoring.curve import Curve, Line, Point, curve_data, curve_text, plot_curve
+from asr.scoring.curve import Curve, Line, Point, apart, curve_data, curve_text, plot_curve
 from asr.scoring.score import Counts
 
 BASE = [Utterance(f"u{i}", Path(f"u{i}.wav"), phones=("a", "b")) for i in range(7)]
@@ -268,6 +268,12 @@ def test_the_data() -> None:
         "real_time": 0.02353, "memory": 60_000_000, "poor": 1, "monotonic": 0.98, "loops": 2, "skipped": 1.5,
         "limits": 0}
     assert data["lines"][1]["left_out"] == ["20 joins: too long"]
+
+
+def test_names_of_lengths_leave_each_other_room() -> None:
+    places = [4.1, 8.2, 20.5, 41.0, 82.0, 196.9, 393.9, 3939.3]
+    assert apart(places) == {4.1, 20.5, 82.0, 393.9, 3939.3}
+    assert (apart([]), apart([3.0]), apart([3.0, 3.1])) == (set(), {3.0}, {3.0, 3.1})
 
 
 @pytest.mark.parametrize(("ending", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -150,6 +151,19 @@ def _errors(axes: Any, line: Line) -> None:
     axes.legend(fontsize=8, loc="upper left", ncols=3, frameon=False)
 
 
+def apart(places: Sequence[float], least: float = 0.14) -> set[float]:
+    """Of rising lengths on a logarithmic axis, those whose names have room: the first, the last, and in between what is
+    `least` of the axis away from its neighbours among them."""
+    if not places:
+        return set()
+    room = least * math.log(places[-1] / places[0])
+    named = [places[0]]
+    for place in places[1:-1]:
+        if min(math.log(place / named[-1]), math.log(places[-1] / place)) >= room:
+            named.append(place)
+    return {*named, places[-1]}
+
+
 def _strands(figure: Any, cells: Any, lines: Sequence[Line]) -> None:
     """Time, memory and attention against length, a strand for each way of decoding."""
     shown = (("real-time factor", lambda point: point.real_time),
@@ -162,7 +176,8 @@ def _strands(figure: Any, cells: Any, lines: Sequence[Line]) -> None:
             axes.plot(lengths, [value(point) for point in line.points], "o-", markersize=4, label=line.name)
         places = sorted({round(point.speech / max(1, point.recordings), 1) for line in lines for point in line.points})
         axes.set(xscale="log", xlabel="mean length, s", ylabel=label)
-        axes.set_xticks(places, [f"{place:.0f}" for place in places])
+        named = apart(places)
+        axes.set_xticks(places, [f"{place:.0f}" if place in named else "" for place in places])
         axes.minorticks_off()
         axes.set_ylim(0, 1.15 * max([axes.get_ylim()[1], 1e-3]))
         axes.legend(fontsize=8, frameon=False)
