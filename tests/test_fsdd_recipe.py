@@ -200,12 +200,6 @@ def test_disturbed_digits_are_of_the_training_speakers_each_as_often_as_asked(tm
         assert row.audio.read_bytes() == (tmp_path / "b" / "audio" / row.audio.name).read_bytes()
 
 
-def test_the_dev_speaker_is_learnt_from_when_asked_the_test_speaker_never(tmp_path: Path, corpus: Path) -> None:
-    done = run("perturb.py", corpus, tmp_path / "out", "--passes", "1", "--dev-too", "-j", "1")
-    assert done.returncode == 0, done.stderr
-    assert {row.speaker for row in read_manifest(tmp_path / "out" / "train.jsonl")} == {"lucas", "jackson", "george"}
-
-
 def test_voices_say_ten_digits_in_fsdds_layout_whatever_the_number_of_processes(tmp_path: Path,
                                                                                 recipe: dict[str, ModuleType]) -> None:
     pytest.importorskip("espeakng_loader", reason="espeakng-loader (extra 'espeak') is not installed")

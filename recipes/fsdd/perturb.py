@@ -3,8 +3,7 @@
     python recipes/fsdd/perturb.py /path/to/fsdd exp/fsdd/perturbed --synthetic exp/fsdd/synthetic
 
 Takes    FSDD's folder, and folders of the same layout.
-Splits   all for training: of FSDD the speakers that are neither dev nor test (with `--dev-too` all but test), of the
-         others everyone.
+Splits   all for training: of FSDD the speakers that are neither dev nor test, of the others everyone.
 Phones   as in prepare.py.
 
 Three speakers are too few to learn what digits have in common, so each joined recording gets a vocal tract, a tempo, a
@@ -171,13 +170,11 @@ def decibels(value: float | np.ndarray) -> float | np.ndarray:
               help="Another folder in FSDD's layout.")
 @click.option("--synthetic-passes", type=click.FloatRange(0), default=1.0, show_default=True,
               help="The same, of that; 0.5: of half of its speakers.")
-@click.option("--dev-too", is_flag=True, help="Take the dev speaker as well: once all is chosen by dev, every voice counts.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes; default: all cores.")
-def main(corpus: Path, out: Path, passes: int, synthetic: Path | None, synthetic_passes: float, dev_too: bool, seed: int,
+def main(corpus: Path, out: Path, passes: int, synthetic: Path | None, synthetic_passes: float, seed: int,
          jobs: int) -> None:
-    taken = {"train", "dev"} if dev_too else {"train"}
-    real = [digit for digit in recordings(corpus) if split_of(digit.speaker or "") in taken]
+    real = [digit for digit in recordings(corpus) if split_of(digit.speaker or "") == "train"]
     made = recordings(synthetic) if synthetic else []
     work_list = _jobs(real, passes, out / "audio", seed) + _jobs(made, synthetic_passes, out / "audio", seed)
     (out / "audio").mkdir(parents=True, exist_ok=True)

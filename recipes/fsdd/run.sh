@@ -5,7 +5,6 @@
 #
 # FOLDER: exp/fsdd, seen from the repository. Run again, it does only what is not done yet. CONNECTED=no tests on single
 # digits. SEEDS="1 2" trains as often. FLITE=yes takes the voices of flite as well (Debian: apt install flite).
-# DEV_TOO=yes learns from the dev speaker as well, once all is chosen; what dev then says no longer counts.
 # INIT names another model of 16 kHz to begin with than the one in the box; INIT=none begins with nothing, and takes
 # conf/fsdd.yaml. CONFIG names another config.
 set -euo pipefail
@@ -24,15 +23,13 @@ connected=--connected
 if [ "${CONNECTED:-yes}" = no ]; then connected=; fi
 flite=
 if [ "${FLITE:-no}" = yes ]; then flite=--flite; fi
-dev_too=
-if [ "${DEV_TOO:-no}" = yes ]; then dev_too=--dev-too; fi
 DONE=$exp/.done
 read -ra train <<< "$(trainer)"
 
 DEPENDS=$(echo recipes/fsdd/*.py recipes/fsdd/*.tsv recipes/fsdd/*.txt recipes/espeak/espeak.py recipes/espeak/voices.tsv)
 stage prepare python recipes/fsdd/prepare.py "$corpus" "$exp/data" $connected
 stage synthesise python recipes/fsdd/synthesise.py "$exp/synthetic" $flite -j "$(cores)"
-stage perturb python recipes/fsdd/perturb.py "$corpus" "$exp/perturbed" --synthetic "$exp/synthetic" $dev_too -j "$(cores)"
+stage perturb python recipes/fsdd/perturb.py "$corpus" "$exp/perturbed" --synthetic "$exp/synthetic" -j "$(cores)"
 begin=
 if [ "$init" != none ]; then
     DEPENDS=$init stage narrow python recipes/fsdd/narrow.py "$init" "$exp/narrow.asr"
@@ -51,5 +48,5 @@ for seed in ${SEEDS:-1}; do
         --out "$greedy/test.hyp.jsonl"
 done
 python tools/results.py "$exp/data/test.jsonl" "$exp"/beam10/seed* "$exp"/greedy/seed* --title "FSDD, connected digits" \
-    --command "${dev_too:+DEV_TOO=yes }SEEDS='${SEEDS:-1}' recipes/fsdd/run.sh CORPUS" --out "$exp/RESULTS.md"
+    --command "SEEDS='${SEEDS:-1}' recipes/fsdd/run.sh CORPUS" --out "$exp/RESULTS.md"
 asr score "$exp/data/test.jsonl" "$exp"/beam10/seed*/test.hyp.jsonl | tee "$exp/score.txt"
