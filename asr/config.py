@@ -343,7 +343,8 @@ def _explain(error: Any) -> str:
         return message
     if isinstance(value, str) and "valid number" in message:
         try:
-            return f"{key} is the text {value!r}: YAML reads 3e-4 as text, write {float(value)!r}"
+            number = yaml.safe_dump(float(value)).split()[0]        # 1.0e-09: without the point it would be text again
+            return f"{key} is the text {value!r}: YAML reads 3e-4 as text, write {number}"
         except ValueError:
             pass
     if error["type"] == "value_error":      # of a section's own check, which names the key itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,14 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
         load_config(tmp_path / "bytes.yaml")
     assert str(error.value) == (f"{tmp_path}/bytes.yaml: not YAML: 'utf-8' codec can't decode byte 0xff in position 7: "
                                 "invalid start byte")
+
+
+@pytest.mark.parametrize(("text", "said"), [("3e-4", "0.0003"), ("1e-9", "1.0e-09"), ("1e9", "1000000000.0"),
+                                            ("2e30", "2.0e+30")])
+def test_the_number_that_is_advised_in_place_of_a_text_is_one(text: str, said: str) -> None:
+    with pytest.raises(AsrError, match=re.escape(f"is the text '{text}': YAML reads 3e-4 as text, write {said}") + "$"):
+        override_config(Config(), [f"decode.long.after={text}"])
+    assert override_config(Config(), [f"decode.long.after={said}"]).decode.long.after == float(text)
 
 
 @pytest.mark.parametrize(("override", "message"), [
