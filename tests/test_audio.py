@@ -267,6 +267,34 @@ def test_nothing_through_a_pipe() -> None:
         "not recognised: give WAV, FLAC, OGG, MP3 or SPHERE"
 
 
+class Endless(io.RawIOBase):
+    """Samples without a header, for ever."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert self.given < 1 << 22, "all of it would be copied"
+        self.given += size
+        return noise(size // 4 + 1).astype("<f4").tobytes()[:size]
+
+
+def test_a_pipe_of_no_known_format_is_told_before_all_of_it_has_come() -> None:
+    assert heard(Endless())[1] == "standard input: no audio, or damaged: Format not recognised: give WAV, FLAC, OGG, " \
+        "MP3 or SPHERE"
+
+
+@pytest.mark.parametrize("name", ["x.flac", "x.ogg", "x.mp3", "x.sph", "x.aiff", "x.opus"])
+def test_a_long_pipe_of_another_format_is_what_the_file_is(tmp_path: Path, name: str) -> None:
+    how = {"x.sph": {"format": "NIST"}, "x.opus": {"format": "OGG", "subtype": "OPUS"}}.get(name, {})
+    path = tmp_path / name
+    soundfile.write(path, np.tile(noise(RATE), 60), RATE, **how)
+    assert path.stat().st_size > 1 << 17
+    samples, complaint = heard(Pipe(path.read_bytes(), 1 << 14))
+    assert complaint == ""
+    np.testing.assert_array_equal(samples, heard(path)[0])
+
+
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_damaged_headers_end_in_samples_or_one_line(data: st.DataObject) -> None:

@@ -22,12 +22,13 @@ import soundfile
 import soxr
 
 from asr.errors import AsrError
-from asr.frontend.headers import FLOAT, RIFF, WavHeader, ogg_ends, read_fully, read_wav_header, sphere_lack
+from asr.frontend.headers import FLOAT, RIFF, Recorder, WavHeader, ogg_ends, read_fully, read_wav_header, sphere_lack
 
 LOWEST_RATE, HIGHEST_RATE = 8000, 768_000   # Hz: below the lowest, the consonants are gone
 MOST_CHANNELS = 64
 SLACK = 0.05                    # s by which a manifest's times, being rounded, and an MP3's header may overshoot
 BLOCK = 1 << 19                 # frames read at a time, so that a header cannot make us reserve more than there is
+HEAD = 1 << 16                  # bytes of a pipe by which the format is known
 ENDLESS = 1 << 62               # libsndfile's count for a stream of unknown length is near the largest integer
 CANCELLED = 1e-3                # of the channels' energy: with less, their mean has lost what they held
 EVIDENCE = 0.025                # s, for a few samples may well be opposites by chance
@@ -281,11 +282,10 @@ def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
 @contextlib.contextmanager
 def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
     """A decoder of a stream that may be unable to seek."""
-    head = read_fully(stream, 4)
-    if not head:
+    if not (head := read_fully(stream, 4)):
         raise AsrError(f"{name}: is empty: no audio came")
     if head in RIFF:
-        recorder = _Recorder(stream, head)
+        recorder = Recorder(stream, head)
         header = read_wav_header(recorder, name, head)
         _check(header.rate, header.channels, name)
         if header.plain:
@@ -293,24 +293,27 @@ def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
             yield _Wav(stream, header, frames)
             return
         head = bytes(recorder.heard)
+    head += read_fully(stream, HEAD)
     with tempfile.TemporaryFile(buffering=0) as copy:
         copy.write(head)
+        if len(head) >= HEAD and head[:3] != b"ID3":    # such a tag may be longer
+            _check_known(copy, name)
         shutil.copyfileobj(stream, copy)
         copy.seek(0)
         with _decoding(name):
             yield _decoder(copy, os.fstat(copy.fileno()).st_size, name)
 
 
-class _Recorder:
-    """A stream that keeps what was read of it."""
-
-    def __init__(self, stream: BinaryIO, heard: bytes) -> None:
-        self.stream, self.heard = stream, bytearray(heard)
-
-    def read(self, size: int, /) -> bytes:
-        data = self.stream.read(size)
-        self.heard += data
-        return data
+def _check_known(start: BinaryIO, name: str) -> None:
+    """Refuse a stream that does not begin as audio does: it may never end, and would be copied until then."""
+    start.seek(0)
+    try:
+        with _decoding(name):
+            soundfile.SoundFile(start.fileno(), closefd=False).close()
+    except AsrError as error:
+        if "not recognised" in str(error):      # other complaints may be about what is still to come
+            raise
+    start.seek(0, os.SEEK_END)
 
 
 def _check(rate: int, channels: int, name: str) -> None:

@@ -107,6 +107,19 @@ def _exactly(stream: Readable, size: int, name: str) -> bytes:
     return data
 
 
+class Recorder:
+    """A stream that keeps what was read of it."""
+
+    def __init__(self, stream: Readable, heard: bytes) -> None:
+        self.stream, self.heard = stream, bytearray(heard)
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, as the stream gives them."""
+        data = self.stream.read(size) or b""
+        self.heard += data
+        return data
+
+
 def read_fully(stream: Readable, size: int) -> bytes:
     """Read `size` bytes, fewer only at the end of the stream (a pipe gives what it has)."""
     parts, missing = [], size
