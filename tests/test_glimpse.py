@@ -63,3 +63,22 @@ def test_a_few_utterances_at_a_time_is_the_same(overrides: tuple[str, ...], tiny
             other, parts = attention(query, memory, gaze)
             torch.testing.assert_close(parts.weights, whole.weights)
             torch.testing.assert_close(other, context)
+
+
+@pytest.mark.parametrize("overrides", [*VARIANTS, *OTHERS], ids=lambda o: " ".join(v.split("=")[1] for v in o))
+def test_a_window_wider_than_the_widest_band_needs_none(overrides: tuple[str, ...],
+                                                        tiny_network: Callable[..., Recognizer],
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """A band for a window of a thousand seconds took 25 GB."""
+    attention = tiny_network(*overrides, gain=3.0).decoder.attention
+    torch.manual_seed(3)
+    memory = attention.remember(torch.randn(3, 20, 12), torch.tensor([20, 13, 1]))
+    gaze = Gaze(torch.rand(3, 4, 6).softmax(2), torch.tensor([[0, 3, -2, 12], [1, 1, 5, 7], [-5, -4, -5, -5]]))
+    query = torch.randn(3, 4, 6)
+    with torch.no_grad():
+        context, banded = attention(query, memory, gaze, Aids(Window(2, 4)))
+        monkeypatch.setattr(glimpse, "WIDEST", 6)
+        monkeypatch.delattr(glimpse, "bands")
+        other, wide = attention(query, memory, gaze, Aids(Window(2, 4)))
+    torch.testing.assert_close(wide.weights, banded.weights, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other, context, atol=1e-5, rtol=1e-4)

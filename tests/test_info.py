@@ -103,6 +103,15 @@ def test_the_bound_knows_no_length() -> None:
     assert long_bound(override_config(config, ["decode.long.after=3600.0"]), 58) == long_bound(config, 58)
 
 
+def test_a_window_of_an_hour_is_bounded_on_either_road() -> None:
+    """The stream held as much behind its focus as the window asked for, and the bound knew nothing of it."""
+    for road in ("spans", "stream"):
+        config = override_config(load_config(CONF / "espeak.yaml"), [f"decode.long.road={road}"])
+        wide, wider = (override_config(config, [f"decode.window.{side}={seconds}" for side in ("back", "ahead")])
+                       for seconds in ("100.0", "3600.0"))
+        assert long_bound(config, 58).total < long_bound(wide, 58).total == long_bound(wider, 58).total
+
+
 def test_utterances_together() -> None:
     config = override_config(Config(), ["decode.batch_seconds=1000"])
     assert batch_bound(config, 58, 20.0).total > 1.8 * batch_bound(config, 58, 10.0).total

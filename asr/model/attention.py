@@ -146,11 +146,11 @@ class Attention(nn.Module):
         with torch.autocast(query.device.type, enabled=False):
             hidden = keys.float() + self.query(query.float()).unsqueeze(2)          # (B, K, W, A)
             if self.settings.kind != "content":
-                hidden = hidden + self.location(self._filtered(previous))
+                hidden = hidden + self.location(self.filtered(previous))
             energies = self.energy(hidden.tanh()).squeeze(3)                        # (B, K, W)
             return self._normalise(energies, mask, aids)
 
-    def _filtered(self, previous: Tensor) -> Tensor:
+    def filtered(self, previous: Tensor) -> Tensor:
         """f = F * α_{i-1}, zero padded: (B, K, W) → (B, K, W, C)."""
         if self.settings.detach:
             previous = previous.detach()

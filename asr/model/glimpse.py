@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asr.model.attention import Attention, Memory
 
 
-WIDEST = 256        # frames; over more, the band matrix costs more than it saves
+WIDEST = 256        # frames; over more, the band matrix, which grows with their square, costs more than it saves
 CACHED = 1 << 18    # numbers of the hidden layer that are worked on at a time on a CPU: 1 MB
 
 
@@ -37,7 +37,7 @@ def energies(attention: Attention, query: Tensor, memory: Memory, frames: Tensor
         query, location, mix = 2 * attention.query(query.float()), None, None
         if attention.settings.kind != "content":
             C = attention.settings.filters
-            location = bands(attention.filters.weight.squeeze(1), W)
+            location = bands(attention.filters.weight.squeeze(1), W) if W <= WIDEST else None
             mix = nn.functional.pad(2 * attention.location.weight.t(), (0, 0, 0, -(-(C + 1) // 4) * 4 - C))
         few = max(1, CACHED // (K * W * query.size(2))) if query.device.type == "cpu" else B
         found = [_energies(attention, query[b:b + few], memory.keys[b:b + few].float(), frames[b:b + few],
@@ -51,12 +51,13 @@ def _energies(attention: Attention, asked: Tensor, keys: Tensor, frames: Tensor,
     B, K, W = frames.shape
     start = torch.arange(B, device=frames.device).view(-1, 1, 1) * keys.size(1)
     hidden = keys.flatten(0, 1).index_select(0, (frames + start).flatten()).view(B * K, W, -1)
-    if location is None or mix is None:
+    if mix is None:
         hidden.mul_(2).add_(asked.reshape(B * K, 1, -1))
     else:
         C = attention.settings.filters
         felt = torch.ones(B * K, W, len(mix), device=frames.device)         # widths of 4 multiply faster
-        felt[..., :C] = (previous.reshape(B * K, W) @ location).view(B * K, W, C)
+        felt[..., :C] = attention.filtered(previous).flatten(0, 1) if location is None else \
+            (previous.reshape(B * K, W) @ location).view(B * K, W, C)
         mixes = mix.repeat(B * K, 1, 1)
         mixes[:, C] = asked.reshape(B * K, -1)
         hidden.baddbmm_(felt, mixes, beta=2)

@@ -16,11 +16,11 @@ from asr.frontend.fbank import feature_width
 from asr.search.ahead import pays
 from asr.search.blocks import TOGETHER
 from asr.search.follow import BAND, LAG
-from asr.search.longform import PAUSE, walking_lag
+from asr.search.longform import PAUSE, walking_lag, widest
 from asr.search.recognise import fallback
 from asr.search.second import ASIDE
 from asr.search.spans import PAD, blocks_ahead, lag
-from asr.search.stepper import MORE_CANDIDATES
+from asr.search.stepper import MORE_CANDIDATES, no_wider
 
 FLOAT, DOUBLE = 4, 8
 READ = 10.0             # s of audio read at a time
@@ -69,7 +69,10 @@ def long_bound(config: Config, phones: int) -> Bound:
         said = long.span * config.decode.longest
         held = fresh + 2 * value * batch * span                         # once more while they are laid side by side
     else:
-        span, said = math.ceil((TOGETHER * long.block + PAUSE + long.margin) / seconds), long.settle + 1
+        window = no_wider(config.decode, widest(long)).window
+        config = config.model_copy(update={"decode": config.decode.model_copy(update={"window": window})})
+        reach = TOGETHER * long.block + PAUSE + long.margin + window.back + window.ahead
+        span, said = math.ceil(reach / seconds), long.settle + 1
         held = 2 * fresh + span * _frame(config, phones)
     if beside(config):
         held += value * blocks_ahead(long) * (long.block + 2 * long.margin) / seconds
@@ -155,12 +158,13 @@ def _frame(config: Config, phones: int) -> int:
     return FLOAT * (2 * D + 2 * A + (2 * phones if config.train.ctc_weight else 0)) + DOUBLE
 
 
-def _search(config: Config, phones: int, batch: int, said: float, S: int = 0) -> float:
-    """Bytes of a step of `batch` utterances; `said` phones are in each hypothesis, `S` frames without a window."""
+def _search(config: Config, phones: int, batch: int, said: float, S: int) -> float:
+    """Bytes of a step of `batch` utterances; `said` phones are in each hypothesis, `S` frames in a memory."""
     decode, seconds, D, A = config.decode, _seconds(config), 2 * config.encoder.width, config.attention.width
     W = S
     if walks(config):
-        W = round(decode.window.back / seconds) + 1 + round(decode.window.ahead / seconds)
+        window = no_wider(decode, S * seconds).window
+        W = round(window.back / seconds) + 1 + round(window.ahead / seconds)
     each: float = FLOAT * W * (COPIES_KEYS * A + config.attention.filters + D)
     if config.train.ctc_weight and decode.ctc_weight:
         each += DOUBLE * W * (COPIES_CTC * phones + COPIES_EXTENDED * (decode.beam + MORE_CANDIDATES))

@@ -20,7 +20,7 @@ from asr.model.attention import Gaze, Memory, moved
 from asr.model.recognizer import Recognizer
 from asr.search.beam import Beam, Ending, expand, start_beam
 from asr.search.ctc import silence_gain
-from asr.search.stepper import AttentionStepper, SearchState, next_speech
+from asr.search.stepper import AttentionStepper, SearchState, next_speech, no_wider
 
 PAUSE = 5.0             # s of silence at which hypotheses meet, and at which spans are cut
 STUCK_STEPS = 25        # steps in which the best focus must advance …
@@ -59,7 +59,12 @@ def walking_lag(long: config.Long) -> float:
     Phones settle within a span; as long may they wait for a second try (second.py). Before them lie the block that
     was encoded last, and of a silence so much that it is known to be long.
     """
-    return 2 * (long.span + long.block + PAUSE)
+    return 2 * widest(long)
+
+
+def widest(long: config.Long) -> float:
+    """Seconds of a window on either side of the focus, at most: as far as phones wait, a beam has one past."""
+    return long.span + long.block + PAUSE
 
 
 class LongSearch:
@@ -68,8 +73,8 @@ class LongSearch:
     def __init__(self, network: Recognizer, settings: config.Decode) -> None:
         if not settings.window.enabled or network.decoder.attention.__class__.__name__ == "FinalState":
             raise ValueError("long input needs the attention's window")
-        self.network, self.settings = network, settings
-        self.stepper = AttentionStepper(network, settings)
+        self.network, self.settings = network, no_wider(settings, widest(settings.long))
+        self.stepper = AttentionStepper(network, self.settings)
         self.origin = 0             # encoder frame that column 0 of the memory stands for
         self.encoded = 0            # frames encoded so far
         self.complete = False       # the recording has ended

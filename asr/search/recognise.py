@@ -17,7 +17,7 @@ from asr.model.attention import Memory
 from asr.model.recognizer import Recognizer
 from asr.search.beam import Found, search
 from asr.search.health import health, is_poor
-from asr.search.stepper import AttentionStepper
+from asr.search.stepper import AttentionStepper, no_wider
 from asr.search.times import tiled
 
 
@@ -63,20 +63,13 @@ def fallback(settings: config.Decode) -> config.Decode:
 
 def _search(network: Recognizer, memory: Memory, settings: config.Decode) -> list[list[Found]]:
     seconds = [length * network.seconds for length in memory.lengths.tolist()]
-    stepper = AttentionStepper(network, _no_wider(settings, max(seconds)))
+    stepper = AttentionStepper(network, no_wider(settings, max(seconds)))
     device = memory.values.device
     bf16 = settings.precision == "bf16" and device.type == "cuda"
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         return search(stepper, stepper.start(memory), [math.ceil(s * settings.longest) for s in seconds],
                       width=settings.beam, nbest=settings.nbest, bonus=settings.length_bonus,
                       shortest=[math.floor(s * settings.shortest) for s in seconds], device=device)
-
-
-def _no_wider(settings: config.Decode, seconds: float) -> config.Decode:
-    """The settings with a window of which neither half is longer than the longest utterance: more holds nothing."""
-    window = settings.window.model_copy(update={"back": min(settings.window.back, seconds),
-                                                "ahead": min(settings.window.ahead, seconds)})
-    return settings.model_copy(update={"window": window})
 
 
 def _is_poor(found: Sequence[Found], seconds: float) -> bool:

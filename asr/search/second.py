@@ -78,7 +78,7 @@ class SecondTry:
         self.safer = fallback(settings).model_copy(update={"fallback": False, "nbest": 1})
         self.walk = LongSearch(network, settings)
         self.held = Held()
-        self.reach = self._frames(walking_lag(settings.long) + settings.window.ahead + ASIDE)
+        self.reach = self._frames(walking_lag(settings.long) + self.walk.settings.window.ahead + ASIDE)
         self.longest = self._frames(settings.long.span)                 # of a stretch that waits …
         self.most = math.ceil(settings.long.span * settings.longest)    # … and its phones
         self.given: list[Said] = []         # the last phones that were given out

@@ -169,3 +169,10 @@ def aids_of(network: Recognizer, settings: config.Decode) -> Aids:
                         max(1, round(settings.window.ahead / network.seconds)), settings.window.centre)
     normaliser = "" if settings.normaliser == "as-trained" else settings.normaliser
     return Aids(window, settings.beta, settings.beta_log_length, settings.keep, normaliser)
+
+
+def no_wider(settings: config.Decode, seconds: float) -> config.Decode:
+    """The settings with a window of which neither half is longer than what is searched together: more holds nothing."""
+    window = settings.window.model_copy(update={"back": min(settings.window.back, seconds),
+                                                "ahead": min(settings.window.ahead, seconds)})
+    return settings.model_copy(update={"window": window})
