@@ -267,6 +267,17 @@ def test_nothing_through_a_pipe() -> None:
         "not recognised: give WAV, FLAC, OGG, MP3 or SPHERE"
 
 
+def test_an_mp3_in_pieces_is_the_whole(tmp_path: Path) -> None:
+    """Behind each read soundfile sought where it was, and the decoder had lost what it had in hand."""
+    speech = np.concatenate([noise(RATE, seed=seed) * (0.02 + 0.3 * (seed % 3)) for seed in range(40)])
+    soundfile.write(tmp_path / "x.mp3", speech, RATE)
+    whole = read_audio(tmp_path / "x.mp3", rate=RATE)
+    for block in (0.3, 2.0):
+        pieces = list(stream_audio(tmp_path / "x.mp3", rate=RATE, block=block))
+        assert len(pieces) > 10
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
 class Endless(io.RawIOBase):
     """Samples without a header, for ever."""
 

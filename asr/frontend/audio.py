@@ -15,21 +15,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile
 import soxr
 
 from asr.errors import AsrError
-from asr.frontend.headers import FLOAT, RIFF, Recorder, WavHeader, ogg_ends, read_fully, read_wav_header, sphere_lack
+from asr.frontend.decoders import BLOCK, SLACK, Onward, PlainWav, Soundfile, Source
+from asr.frontend.headers import RIFF, Recorder, ogg_ends, read_fully, read_wav_header, sphere_lack
 
 LOWEST_RATE, HIGHEST_RATE = 8000, 768_000   # Hz: below the lowest, the consonants are gone
 MOST_CHANNELS = 64
-SLACK = 0.05                    # s by which a manifest's times, being rounded, and an MP3's header may overshoot
-BLOCK = 1 << 19                 # frames read at a time, so that a header cannot make us reserve more than there is
 HEAD = 1 << 16                  # bytes of a pipe by which the format is known
-ENDLESS = 1 << 62               # libsndfile's count for a stream of unknown length is near the largest integer
 CANCELLED = 1e-3                # of the channels' energy: with less, their mean has lost what they held
 EVIDENCE = 0.025                # s, for a few samples may well be opposites by chance
 LOUDEST = 1e10                  # a sample beyond it is no sound; its square would overflow in the features
@@ -154,80 +152,8 @@ def resampled_length(samples: int, source: float, target: float) -> int:
     return int(samples * target / source + 0.5)
 
 
-class _Source(Protocol):
-    """A decoder that stands somewhere in a recording."""
-
-    rate: int
-    channels: int
-    frames: int | None          # that the recording promises; None: nobody knows before its end
-    slack: int                  # frames that may be missing from the promise
-    damage: str                 # what is known to be wrong at the end of the recording; "" if nothing is
-
-    def read(self, frames: int) -> np.ndarray:
-        """The next (n, C) float32 samples; n < frames at the end only."""
-
-    def skip(self, frames: int) -> None:
-        """Move on by so many frames."""
-
-
-class _Soundfile:
-    """Whatever libsndfile decodes."""
-
-    def __init__(self, sound: soundfile.SoundFile, damage: str) -> None:
-        self.sound, self.rate, self.channels, self.damage = sound, sound.samplerate, sound.channels, damage
-        self.frames = sound.frames if sound.frames < ENDLESS else None
-        self.slack = round(SLACK * self.rate) if sound.format == "MP3" else 0
-
-    def read(self, frames: int) -> np.ndarray:
-        return self.sound.read(frames, dtype="float32", always_2d=True)
-
-    def skip(self, frames: int) -> None:
-        if frames:
-            self.sound.seek(min(self.sound.tell() + frames, self.sound.frames))
-
-
-class _Wav:
-    """Plain WAV samples: from a pipe, as they come, or from a file, several times as fast as through libsndfile."""
-
-    slack = 0
-
-    def __init__(self, stream: BinaryIO, header: WavHeader, frames: int | None, *, seeks: bool = False,
-                 damage: str = "") -> None:
-        self.stream, self.header, self.seeks, self.damage = stream, header, seeks, damage
-        self.rate, self.channels, self.frames = header.rate, header.channels, frames
-
-    def read(self, frames: int) -> np.ndarray:
-        data = read_fully(self.stream, frames * self.header.frame)
-        torn = len(data) % self.header.frame
-        if torn:
-            self.damage = "ends in the middle of a sample: it was cut off"
-        return _numbers(data[:len(data) - torn], self.header).reshape(-1, self.channels)
-
-    def skip(self, frames: int) -> None:
-        if self.seeks:
-            self.stream.seek(frames * self.header.frame, os.SEEK_CUR)
-            return
-        while frames and len(gone := self.read(min(frames, BLOCK))):
-            frames -= len(gone)
-
-
-def _numbers(data: bytes, header: WavHeader) -> np.ndarray:
-    """Samples of plain WAV as float32 in [-1, 1), scaled as libsndfile does."""
-    if header.tag == FLOAT:
-        return np.frombuffer(data, f"<f{header.bits // 8}").astype(np.float32)
-    if header.bits == 8:
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
-    if header.bits == 24:
-        padded = np.zeros((len(data) // 3, 4), np.uint8)
-        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        return padded.view("<i4").ravel().astype(np.float32) / 2.0 ** 31
-    samples = np.frombuffer(data, f"<i{header.bits // 8}").astype(np.float32)
-    samples *= np.float32(2.0 ** (1 - header.bits))
-    return samples
-
-
 @contextlib.contextmanager
-def _open_file(path: Path, name: str, *, pipes: bool = False) -> Iterator[_Source]:
+def _open_file(path: Path, name: str, *, pipes: bool = False) -> Iterator[Source]:
     """A decoder of a file, with its header checked."""
     try:
         file = path.open("rb", buffering=0) if pipes or not path.is_fifo() else None
@@ -253,7 +179,7 @@ def _open_file(path: Path, name: str, *, pipes: bool = False) -> Iterator[_Sourc
                 yield _decoder(file, mode.st_size, name)
 
 
-def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
+def _decoder(file: BinaryIO, size: int, name: str) -> Source:
     """The decoder for a regular file of `size` bytes, opened at its start."""
     magic = read_fully(file, 7)
     file.seek(0)
@@ -272,15 +198,15 @@ def _decoder(file: BinaryIO, size: int, name: str) -> _Source:
     if header is not None and header.plain:
         file.seek(header.start)
         size = held if header.size is None else min(header.size, held)
-        return _Wav(file, header, size // header.frame, seeks=True, damage=damage)
+        return PlainWav(file, header, size // header.frame, seeks=True, damage=damage)
     file.seek(0)
-    sound = soundfile.SoundFile(file.fileno(), closefd=False)
+    sound = Onward(file.fileno(), closefd=False)
     _check(sound.samplerate, sound.channels, name)
-    return _Soundfile(sound, damage)
+    return Soundfile(sound, damage)
 
 
 @contextlib.contextmanager
-def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
+def _open_pipe(stream: BinaryIO, name: str) -> Iterator[Source]:
     """A decoder of a stream that may be unable to seek."""
     if not (head := read_fully(stream, 4)):
         raise AsrError(f"{name}: is empty: no audio came")
@@ -290,7 +216,7 @@ def _open_pipe(stream: BinaryIO, name: str) -> Iterator[_Source]:
         _check(header.rate, header.channels, name)
         if header.plain:
             frames = None if header.size is None else header.size // header.frame
-            yield _Wav(stream, header, frames)
+            yield PlainWav(stream, header, frames)
             return
         head = bytes(recorder.heard)
     head += read_fully(stream, HEAD)
@@ -334,7 +260,7 @@ def _decoding(name: str) -> Iterator[None]:
         raise AsrError(f"{name}: no audio, or damaged: {reason}{advice}") from error
 
 
-def _stretch(source: _Source, offset: float, duration: float | None, name: str) -> tuple[int, int | None]:
+def _stretch(source: Source, offset: float, duration: float | None, name: str) -> tuple[int, int | None]:
     """First frame and number of frames of a stretch; None: to the end, wherever that is."""
     first = round(offset * source.rate)
     wanted = None if duration is None else round((offset + duration) * source.rate) - first
@@ -350,7 +276,7 @@ def _stretch(source: _Source, offset: float, duration: float | None, name: str) 
     return first, total - first if wanted is None else min(wanted, total - first)
 
 
-def _blocks(source: _Source, first: int, count: int | None, size: int, channel: Channel,
+def _blocks(source: Source, first: int, count: int | None, size: int, channel: Channel,
             name: str) -> Iterator[np.ndarray]:
     """One channel of `count` frames from `first` on, checked, in blocks of (size,) float32.
 
