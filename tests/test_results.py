@@ -90,7 +90,7 @@ def test_single_changes_against_a_config_seed_by_seed(tmp_path: Path, test_set: 
     runs = [run_folder(tmp_path / "best" / "seed1", 1, right), run_folder(tmp_path / "best" / "seed2", 2, one_wrong),
             run_folder(tmp_path / "greedy" / "seed2", 2, two_wrong, "decode.beam=1", "train.lr=0.01"),
             run_folder(tmp_path / "greedy" / "seed3", 3, right, "decode.beam=1", "train.lr=0.01"),
-            run_folder(tmp_path / "carried", 1, one_wrong, init="m.asr", train="more"),
+            run_folder(tmp_path / "carried", 1, one_wrong, init="m.asr", train="/a/b/more"),
             run_folder(tmp_path / "other", 9, right)]
     done = results(test_set, *runs, "--protocol", "timit39", "--against", "best", "--out", tmp_path / "R.md")
     assert (done.returncode, done.stderr) == (0, "")
@@ -98,8 +98,8 @@ def test_single_changes_against_a_config_seed_by_seed(tmp_path: Path, test_set: 
     table = lines[lines.index("| config | what it changes | seeds | difference | by seed | 95 % interval | p |"):]
     assert table[2].startswith("| greedy | `train.lr=0.01` (was 0.002), `decode.beam=1` (was 10) | 1 | **+6.25** | "
                                "+6.25 | ")
-    assert table[3].startswith("| carried | begins with m.asr (was random weights), learns from more (was None) | 1 | "
-                               "**+6.25** | +6.25 | ")
+    assert table[3].startswith("| carried | begins with m.asr (was random weights), learns from b/more (was unknown) | "
+                               "1 | **+6.25** | +6.25 | ")
     assert table[4] == "| other | nothing | none in common | - | - | - | - |"
     done = results(test_set, *runs, "--against", "worst", "--out", tmp_path / "Q.md")
     assert (done.returncode, done.stderr) == (

@@ -149,14 +149,14 @@ def test_a_focus_that_jumps_drops_the_hypothesis_unless_all_do(tiny_network: Mak
     assert guarded(network, free, [50, 50], [0, 50]) == [False, False]
 
 
+@torch.no_grad()
 def test_the_end_is_forbidden_by_a_window_that_does_not_reach_it(tiny_network: Make, tiny_config: Configure) -> None:
     """Also where no gate does so: the CTC branch knows that something may follow."""
     network = tiny_network(phones=3, gain=3.0)
     decode = settings(tiny_config, "decode.eos_gate=0", "decode.beam=50")
     stepper = AttentionStepper(network, decode)
-    with torch.no_grad():
-        memory = network.encode(feats()[:1], FRAMES[:1])
-        said, _ = stepper.step(torch.zeros(1, 1, dtype=torch.long), stepper.start(memory))
+    memory = network.encode(feats()[:1], FRAMES[:1])
+    said, _ = stepper.step(torch.zeros(1, 1, dtype=torch.long), stepper.start(memory))
     assert float(said.log_probs[0, 0, 0]) == -math.inf
     found = search(stepper, stepper.start(memory), [2], width=50, nbest=3)[0]
     assert all(f.ended == "limit" and f.score > -1e6 for f in found)

@@ -201,12 +201,16 @@ def _change(base: Run, other: Run) -> str:
     """The keys in which two configs differ, and the weights that they began with."""
     changed = [f"`{key}={value}` (was {base.config[key]})" for key, value in other.config.items()
                if value != base.config[key] and key != "train.seed"]
-    if other.provenance.get("init") != base.provenance.get("init"):
-        changed.append(f"begins with {other.provenance.get('init') or 'random weights'} "
-                       f"(was {base.provenance.get('init') or 'random weights'})")
-    if other.provenance.get("train") != base.provenance.get("train"):
-        changed.append(f"learns from {other.provenance.get('train')} (was {base.provenance.get('train')})")
+    for key, said, none in (("init", "begins with", "random weights"), ("train", "learns from", "unknown")):
+        after, before = other.provenance.get(key), base.provenance.get(key)
+        if after != before:
+            changed.append(f"{said} {_place(after) or none} (was {_place(before) or none})")
     return ", ".join(changed) or "nothing"
+
+
+def _place(path: str | None) -> str:
+    """A path without what it says of the machine: of an absolute one the last two parts."""
+    return "/".join(Path(path).parts[-2:]) if path and Path(path).is_absolute() else path or ""
 
 
 def _pooled(scores: Sequence[Score]) -> Score:
