@@ -88,6 +88,31 @@ def test_problems_of_all_ranks_are_told_once(bench: Bench) -> None:
     assert in_ranks(2, work) == [0, 0]
 
 
+LEFT_BEHIND = """
+import os, sys, torch
+from asr.training.distributed import processes
+with processes(torch.device("cpu")) as group:
+    network = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(network.parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    group.sum_gradients(network)
+    optimiser.step()
+names = [open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")]
+sys.exit(f"left behind: {names}" if any("gloo" in name for name in names) else 0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are told by /proc")
+def test_no_thread_of_the_group_is_left_at_the_end(tmp_path: Path) -> None:
+    """One that was made a trained model's process abort, and the recipe with it, now and then."""
+    script = tmp_path / "left.py"
+    script.write_text(LEFT_BEHIND, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           str(script)], capture_output=True, text=True, timeout=300, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+
+
 def test_standard_input_goes_to_one_process(bench: Bench) -> None:
     def work(rank: int) -> None:
         done = asr("decode", bench.model, "-", "--device", "cpu", stdin=bench.path(0).read_bytes())

@@ -15,9 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed.nn.functional
 from torch import Tensor, distributed, nn
 
 from asr.errors import AsrError
+
+# `torch.distributed.nn.functional`, which torch's optimisers import, takes the group of that moment as a default of its
+# functions. Were that ours, its threads would outlive `destroy_process_group`, and now and then abort the process at
+# its end. So it is imported here, where there is none.
 
 
 @dataclass(frozen=True)
