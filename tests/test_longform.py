@@ -14,7 +14,7 @@ from asr.config import Config, Decode
 from asr.model.attention import Memory
 from asr.model.recognizer import Recognizer
 from asr.search.beam import search
-from asr.search.longform import PAUSE, LongSearch, Settled, walking_lag
+from asr.search.longform import PAUSE, LongSearch, Settled, walking_lag, widest
 from asr.search.stepper import AttentionStepper
 
 Make = Callable[..., Recognizer]
@@ -53,6 +53,14 @@ def whole(pieces: list[Settled]) -> tuple[list[int], list[float], list[float]]:
     """Ids, foci and log probabilities of a recording."""
     return ([i for p in pieces for i in p.ids], [f for p in pieces for f in p.foci],
             [s for p in pieces for s in p.log_probs])
+
+
+def test_a_window_of_an_hour_is_no_wider_than_phones_wait(tiny_network: Make, tiny_config: Configure) -> None:
+    network = marching(tiny_network)
+    decode = settings(tiny_config, "decode.window.back=3600", "decode.window.ahead=3600")
+    window = LongSearch(network, decode).stepper.aids.window
+    assert window is not None
+    assert (window.back, window.ahead) == (round(widest(decode.long) / network.seconds),) * 2
 
 
 @pytest.mark.parametrize("weight", [0, 0.3])

@@ -63,7 +63,7 @@ def walking_lag(long: config.Long) -> float:
 
 
 def widest(long: config.Long) -> float:
-    """Seconds of a window on either side of the focus, at most: as far as phones wait, a beam has one past."""
+    """Seconds of a window on either side of the focus, at most: no more than phones wait, so that memory is bounded."""
     return long.span + long.block + PAUSE
 
 
